@@ -1,0 +1,1 @@
+"""What the functions share: one package per side, and the foundations under both."""
