@@ -12,7 +12,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,7 @@ class Simulator:
     # --- WSGI
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one HTTP request."""
         request = Request(environ)
         try:
             operation, arguments = self._map.bind_to_environ(environ).match()
@@ -124,7 +125,7 @@ class Simulator:
             response = self.error(error.code or 400, error.description or "bad request")
         return response(environ, start_response)
 
-    def _serve(self, operation: str, request: Request, arguments: dict[str, Any]) -> Response:
+    def _serve(self, operation: str, request: Request, arguments: Mapping[str, Any]) -> Response:
         refusal = self.authorize(request)
         if refusal is not None:
             return refusal
@@ -132,7 +133,7 @@ class Simulator:
             operation, {**request.args.to_dict(), **arguments}, request, lambda: self._handle(operation, request, arguments)
         )
 
-    def _handle(self, operation: str, request: Request, arguments: dict[str, Any]) -> Response:
+    def _handle(self, operation: str, request: Request, arguments: Mapping[str, Any]) -> Response:
         with self.lock:
             response: Response = getattr(self, operation)(request, **arguments)
             return response
