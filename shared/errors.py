@@ -16,6 +16,8 @@
     ├── NoIdleInstanceError        503  ask again shortly
     ├── NotConfiguredError         503  a capability whose vendor key is not set
     ├── DatabaseUnavailableError   503  Postgres did not answer; nothing is known to have happened
+    ├── StatementError             500  Postgres refused a statement; nothing of its transaction was kept
+    │   └── ConstraintError             a value that the schema forbids
     ├── RemoteError                502  another system failed; knows which, and during what
     │   ├── RemoteUnavailableError      timeout, 429, 5xx: worth retrying; the outcome may be unknown
     │   └── RemoteRefusedError          other 4xx: retrying will not help
@@ -162,6 +164,18 @@ class DatabaseUnavailableError(AppError):
 
     status = 503
     default_code = "database_unavailable"
+
+
+class StatementError(AppError):
+    """The database refused a statement."""
+
+    default_code = "statement_refused"
+
+
+class ConstraintError(StatementError):
+    """The database refused a value that its schema forbids."""
+
+    default_code = "constraint_violation"
 
 
 class RemoteError(AppError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from shared.errors import RemoteError, RemoteRefusedError, RemoteUnavailableErro
 Parsed = TypeVar("Parsed")
 EXCERPT_LENGTH = 200
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
+LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,20 @@ class Remote:
         retry: Retry = Retry(),
         transport: httpx.BaseTransport | None = None,
         max_connections: int = 50,
+        max_answer_bytes: int = LARGEST_ANSWER_BYTES,
         explain: Callable[[Reply], tuple[str, str]] | None = None,
     ) -> None:
-        """*explain* reads a refusal's own (code, message), used for classification only."""
+        """*explain* reads a refusal's own (code, message), used for classification only.
+
+        A system of many hosts passes absolute addresses to `send`; *base_url* then only says whether certificates are
+        verified.
+        """
         self.system = system
         self._explain = explain
         self._retry = retry
         self._timeout_seconds = timeout_seconds
         self._connect_seconds = connect_seconds
+        self._max_answer_bytes = max_answer_bytes
         self._client = httpx.Client(
             base_url=base_url.rstrip("/"),
             headers=dict(headers or {}),
@@ -109,6 +116,7 @@ class Remote:
     ) -> Reply:
         """Send a request and return its answer: any 2xx, or a status named in *accept*.
 
+        *timeout_seconds* bounds one attempt as a whole, from waiting for a connection to the last byte of the body.
         *repeatable* says that a second arrival does no harm: then an unavailable system is asked again, within limits.
         Raises RemoteUnavailableError (no answer, 408, 425, 429, 5xx) or RemoteRefusedError (any other status).
         """
@@ -141,23 +149,38 @@ class Remote:
         accept: Container[int],
     ) -> Reply:
         limit = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-        timeout = httpx.Timeout(limit, connect=min(self._connect_seconds, limit))
+        remaining = _Remaining(limit, connect_seconds=self._connect_seconds)
+        sent = self._headers(headers)
         try:
-            response = self._client.request(
-                method, path, json=json, params=params, headers=self._headers(headers), timeout=timeout
-            )
+            with self._client.stream(
+                method, path, json=json, params=params, headers=sent, extensions={"timeout": remaining}
+            ) as response:
+                content = self._read(response, during, remaining)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise RemoteUnavailableError(self.system, during, "could not be reached", never_sent=True) from error
         except httpx.TimeoutException as error:
             raise RemoteUnavailableError(self.system, during, "did not answer in time") from error
         except httpx.InvalidURL as error:
             raise RemoteRefusedError(self.system, during, "has an address that cannot be read", never_sent=True) from error
-        except httpx.HTTPError as error:
+        except httpx.LocalProtocolError:
+            # Its message quotes the header at fault, which may be a key with a line break in it (P43).
+            raise RemoteRefusedError(self.system, during, "cannot be sent such a request") from None
+        except (httpx.HTTPError, httpx.StreamError, httpx.CookieConflict) as error:
             raise RemoteUnavailableError(self.system, during, "broke off the connection") from error
-        reply = Reply(self.system, during, response.status_code, response.headers, response.content)
+        reply = Reply(self.system, during, response.status_code, response.headers, content)
         if 200 <= reply.status < 300 or reply.status in accept:
             return reply
         raise self._failure(reply)
+
+    def _read(self, response: httpx.Response, during: str, remaining: _Remaining) -> bytes:
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > self._max_answer_bytes:
+                raise RemoteError(self.system, during, "gave an answer that is too large", http_status=response.status_code)
+            if remaining.seconds() <= 0:
+                raise httpx.ReadTimeout("the answer took longer than the whole limit")
+        return bytes(content)
 
     def _failure(self, reply: Reply) -> RemoteError:
         code, message = self._explain(reply) if self._explain is not None else ("", "")
@@ -190,10 +213,40 @@ class Remote:
         return sent
 
 
+class _Remaining(Mapping[str, float]):
+    """What is left of one total limit, in the shape of httpx's `timeout` extension, which each phase of a request asks.
+
+    With plain numbers every phase, and every chunk of a body, would have the whole limit again. Left open are headers that
+    trickle in: httpx asks once before the first of them.
+    """
+
+    _PHASES = ("connect", "read", "write", "pool")
+
+    def __init__(self, limit_seconds: float, *, connect_seconds: float) -> None:
+        self._ends_at = time.monotonic() + limit_seconds
+        self._connect_seconds = connect_seconds
+
+    def seconds(self) -> float:
+        """Return what is left, which may be negative."""
+        return self._ends_at - time.monotonic()
+
+    def __getitem__(self, phase: str) -> float:
+        if phase not in self._PHASES:
+            raise KeyError(phase)
+        left = max(self.seconds(), 0.001)
+        return min(left, self._connect_seconds) if phase == "connect" else left
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._PHASES)
+
+    def __len__(self) -> int:
+        return len(self._PHASES)
+
+
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Read `Retry-After` in whole seconds (the form that all our vendors use), within reason."""
     text = headers.get("retry-after", "").strip()
-    return min(float(text), LONGEST_RETRY_AFTER_SECONDS) if text.isdigit() else None
+    return min(float(text), LONGEST_RETRY_AFTER_SECONDS) if text.isdecimal() else None
 
 
 def read_error_body(reply: Reply, shape: type[BaseModel]) -> BaseModel | None:

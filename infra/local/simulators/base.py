@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -74,11 +75,7 @@ class Simulator:
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.latency_seconds = latency_seconds
-        control = (("GET", "/_sim/calls", "_calls"), ("GET", "/_sim/inventory", "_inventory"), ("POST", "/_sim/faults", "_fault"))
-        self._map = Map(
-            [Rule(rule, methods=[method], endpoint=name) for method, rule, name in (*self.routes, *control)],
-            strict_slashes=False,
-        )
+        self._map = _map_of(self.routes)
 
     # --- for tests and the local stack
 
@@ -217,6 +214,14 @@ class Simulator:
             return answer({"error": f"a fault has {', '.join(sorted(allowed))}; modes: {', '.join(MODES)}"}, 400)
         self.fail(**wanted)
         return answer({"ok": True})
+
+
+@lru_cache
+def _map_of(routes: tuple[tuple[str, str, str], ...]) -> Map:
+    """Return the routing of a class of simulators, compiled once: there are hundreds of runtimes in one process."""
+    control = (("GET", "/_sim/calls", "_calls"), ("GET", "/_sim/inventory", "_inventory"), ("POST", "/_sim/faults", "_fault"))
+    rules = [Rule(rule, methods=[method], endpoint=name) for method, rule, name in (*routes, *control)]
+    return Map(rules, strict_slashes=False)
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

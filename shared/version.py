@@ -1,0 +1,3 @@
+"""Which code is running."""
+
+VERSION = "0.1.0"
