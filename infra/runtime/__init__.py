@@ -1,0 +1,1 @@
+"""A stand-in for the agent runtime that answers inside every instance."""

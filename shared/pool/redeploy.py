@@ -1,0 +1,41 @@
+"""Start a new deployment of an instance, and carry on with one whose answer was not waited for."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from shared import log
+from shared.api.services import Redeploy
+from shared.errors import RemoteError, RemoteRefusedError
+from shared.pool import store
+from shared.pool.context import Context
+from shared.pool.time import Budget
+
+LEAST_SECONDS = 2.0
+LONGEST_CALL_SECONDS = 30.0
+
+
+def start_redeployment(operation_id: UUID, instance_id: str, image: str | None, context: Context, *, budget: Budget) -> bool:
+    """Ask for a recorded redeployment; True when it is settled, for good or ill, False when it is to be asked for again.
+
+    Asking twice starts a second deployment of the same image and variables: a restart more, and no other harm.
+    """
+    try:
+        context.services.redeploy(instance_id, Redeploy(image=image), timeout_seconds=min(budget.left(), LONGEST_CALL_SECONDS))
+    except RemoteRefusedError as error:
+        store.finish_operation(context.db, operation_id, status="failed", problem=error.message)
+        return True
+    except RemoteError as error:
+        log.warning("redeployment.failed", instance_id=instance_id, reason=error.message)
+        return False
+    store.finish_operation(context.db, operation_id, status="done", problem=None)
+    return True
+
+
+def carry_on_redeployments(context: Context, *, budget: Budget) -> int:
+    """Ask again for redeployments that are not settled; returns how many now are."""
+    settled = 0
+    for row in store.list_running_operations(context.db):
+        if row["kind"] == "redeploy" and budget.left() > LEAST_SECONDS:
+            settled += start_redeployment(row["id"], row["instance_ids"][0], row["image"], context, budget=budget)
+    return settled

@@ -1,0 +1,126 @@
+"""The tick: observe → settle expired leases → apply moves → carry on with work → replenish → record.
+
+Alone (a lease in the database), within a time budget, resumable at any line, harmless when doubled or missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import uuid4
+
+from shared import log
+from shared.api.pool import ObserveRequest, RunTick, TickResult
+from shared.errors import AppError, RemoteError
+from shared.pool import store
+from shared.pool.context import Context
+from shared.pool.observe import Round, observe
+from shared.pool.redeploy import carry_on_redeployments
+from shared.pool.replenish import replenish
+from shared.pool.settle import settle
+from shared.pool.time import Budget
+from shared.pool.work import Progress, work
+
+ACTOR = "tick"
+LEASE_MARGIN_SECONDS = 30.0
+"""By how much the tick's lease outlives its budget: a call that was begun may still be answered."""
+
+
+def tick(request: RunTick, context: Context, *, now: datetime) -> TickResult:
+    """Run one tick and record what was seen, decided and done; `skipped` while another one runs."""
+    budget = Budget(context.settings.tick_budget_seconds)
+    holder = uuid4()
+    lease_seconds = context.settings.tick_budget_seconds + LEASE_MARGIN_SECONDS
+    if not store.take_lease(context.db, "tick", holder, seconds=lease_seconds):
+        return TickResult(outcome="skipped", warnings=["another tick is running"])
+    tick_id = store.begin_tick(context.db)
+    record: dict[str, object] = {"seen": {}, "decided": {}, "done": {}, "warnings": []}
+    try:
+        outcome = _run(request, context, record, budget=budget, now=now)
+    except Exception as error:
+        record["warnings"] = [*_warnings(record), error.message if isinstance(error, AppError) else "it crashed; see the log"]
+        store.finish_tick(context.db, tick_id, holder, outcome="failed", record=record)
+        raise
+    store.finish_tick(context.db, tick_id, holder, outcome=outcome, record=record)
+    return TickResult.model_validate({"outcome": outcome, "tick_id": tick_id, "warnings": _warnings(record)})
+
+
+def observe_some(request: ObserveRequest, context: Context, *, now: datetime) -> TickResult:
+    """Observe these instances and apply what follows; without the tick's lease, and without creating anything."""
+    budget = Budget(context.settings.tick_budget_seconds)
+    result = observe(context, instance_ids=request.instance_ids, budget=budget, accept_losses=False, actor="observe", now=now)
+    return TickResult(outcome="held_back" if result.plan and result.plan.held_back else "done", warnings=result.warnings)
+
+
+def _run(request: RunTick, context: Context, record: dict[str, object], *, budget: Budget, now: datetime) -> str:
+    observed = observe(context, instance_ids=None, budget=budget, accept_losses=request.accept_losses, actor=ACTOR, now=now)
+    record.update(seen=observed.seen(), warnings=observed.warnings, decided=_decided(observed))
+    if observed.plan is not None and observed.plan.held_back is not None:
+        log.error("tick.held_back", reason=observed.plan.held_back)
+        return "held_back"
+    settled = _settle_expired(context, observed.warnings)
+    retired = store.retire_unusable(context.db, actor=ACTOR) + store.retire_surplus(context.db, context.settings, actor=ACTOR)
+    created = replenish(context, actor=ACTOR)
+    progress = _work(context, budget=budget)
+    operations = carry_on_redeployments(context, budget=budget) + store.finish_operations(context.db)
+    store.forget_old(context.db)
+    record["decided"] = {**_decided(observed), "retired": retired, "created": len(created)}
+    record["done"] = {**progress.done(), "applied": observed.applied, "settled": settled, "operationsFinished": operations}
+    _warn(context, observed.warnings, progress)
+    return "done"
+
+
+def _decided(observed: Round) -> dict[str, object]:
+    if observed.plan is None:
+        return {}
+    return {"moves": observed.plan.changes(), "losses": observed.plan.losses, "overtaken": observed.overtaken}
+
+
+def _settle_expired(context: Context, warnings: list[str]) -> int:
+    settled = 0
+    for lease in store.list_expired_leases(context.db, None):
+        try:
+            outcome = settle(lease.id, lease.generation, lease.claim_id, context, actor=ACTOR)
+        except RemoteError as error:
+            warnings.append(f"the claim on {lease.id} could not be settled: {error.message}")
+            continue
+        settled += 1
+        problem = f"its process did not finish; introduced: {outcome.introduced}"
+        store.fail_claim(context.db, lease.claim_id, lease.id, lease.generation, problem=problem)
+    return settled
+
+
+def _work(context: Context, *, budget: Budget) -> Progress:
+    items = store.list_unfinished(context.db)
+    if not items:
+        return Progress()
+    limits = store.read_limits(context.db, context.settings)
+    progress = work(items, context, budget=budget, concurrency=limits.create_concurrency, actor=ACTOR)
+    store.mark_worked(context.db, _worked(progress))
+    return progress
+
+
+def _worked(progress: Progress) -> Sequence[str]:
+    return [*progress.built, *progress.under_way, *progress.problems]
+
+
+def _warn(context: Context, warnings: list[str], progress: Progress) -> None:
+    if progress.problems:
+        first = next(iter(progress.problems.items()))
+        warnings.append(f"{len(progress.problems)} instances cannot go on, for example {first[0]}: {first[1]}")
+    if progress.not_reached:
+        warnings.append(f"{progress.not_reached} instances were not reached in time and come first in the next tick")
+    limits = store.read_limits(context.db, context.settings)
+    counts = store.count_by_status(context.db)
+    warm, total = counts["idle"] + counts["starting"] + counts["sleeping"], sum(counts.values())
+    if limits.paused:
+        warnings.append(f"creating is paused: {limits.paused_reason or 'no reason was given'}")
+    elif warm < limits.min_idle and total >= limits.max_instances:
+        warnings.append(
+            f"the cap of {limits.max_instances} instances is reached, so {warm} instead of {limits.min_idle} are warm"
+        )
+
+
+def _warnings(record: dict[str, object]) -> list[str]:
+    found = record["warnings"]
+    return list(found) if isinstance(found, list) else []
