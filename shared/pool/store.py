@@ -1,6 +1,7 @@
 """Every read and write of the pool schema: each function wraps one query of `queries.sql` and returns frozen models.
 
-`Session` is the database itself (one statement, its own transaction) or an open transaction; a verb decides which.
+A write takes a `Session`: the database itself (one statement, its own transaction) or an open transaction; a verb decides
+which. A pure read takes the `Database`, which asks once more when its connection turns out to be dead (P48).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from uuid import UUID
 
 from shared.api.pool import ClaimRequest
 from shared.api.services import Configured, HandOver, Settled
-from shared.db import Session, load_queries
+from shared.db import Database, Session, load_queries
 from shared.pool.lifecycle import Status
 from shared.pool.models import ExpiredLease, Instance, Limits, Supply, Taken, Unfinished
 from shared.pool.settings import PoolSettings
@@ -85,17 +86,17 @@ def fail_claim(db: Session, claim_id: UUID, instance_id: str, generation: int, *
     return bool(db.run(query, claim_id=claim_id, instance_id=instance_id, generation=generation, problem=problem))
 
 
-def look_at_supply(db: Session, *, excluded: Sequence[str]) -> Supply:
+def look_at_supply(db: Database, *, excluded: Sequence[str]) -> Supply:
     """Tell how many are idle after all, and when the next one is likely to be, from measured starts."""
-    row = db.run(QUERIES["look_at_supply"], excluded=list(excluded))[0]
+    row = db.read(QUERIES["look_at_supply"], excluded=list(excluded))[0]
     usual = float(row["usual_start_seconds"] or DEFAULT_START_SECONDS)
     under_way = float(row["oldest_start_seconds"] or 0.0)
     return Supply(idle=row["idle"], estimated_seconds=max(1.0, usual - under_way))
 
 
-def read_claim(db: Session, claim_id: UUID) -> Row | None:
+def read_claim(db: Database, claim_id: UUID) -> Row | None:
     """Read one claim."""
-    rows = db.run(QUERIES["read_claim"], claim_id=claim_id)
+    rows = db.read(QUERIES["read_claim"], claim_id=claim_id)
     return rows[0] if rows else None
 
 
@@ -118,15 +119,15 @@ def finish_tick(db: Session, tick_id: int, holder: UUID, *, outcome: str, record
     db.run(QUERIES["finish_tick"], tick_id=tick_id, holder=holder, outcome=outcome, **fields)
 
 
-def list_ticks(db: Session, *, most: int) -> list[Row]:
+def list_ticks(db: Database, *, most: int) -> list[Row]:
     """Read the latest ticks, newest first."""
-    return list(db.run(QUERIES["list_ticks"], most=most))
+    return list(db.read(QUERIES["list_ticks"], most=most))
 
 
-def list_to_observe(db: Session, instance_ids: Sequence[str] | None) -> list[Instance]:
+def list_to_observe(db: Database, instance_ids: Sequence[str] | None) -> list[Instance]:
     """Read what observations are compared with."""
     ids = None if instance_ids is None else list(instance_ids)
-    return [Instance.from_row(row) for row in db.run(QUERIES["list_to_observe"], instance_ids=ids)]
+    return [Instance.from_row(row) for row in db.read(QUERIES["list_to_observe"], instance_ids=ids)]
 
 
 def apply_observations(db: Session, rows: Sequence[Row], *, actor: str) -> dict[str, Status]:
@@ -139,10 +140,10 @@ def _iso(value: Any) -> str:
     return str(value.isoformat())
 
 
-def list_expired_leases(db: Session, instance_ids: Sequence[str] | None) -> list[ExpiredLease]:
+def list_expired_leases(db: Database, instance_ids: Sequence[str] | None) -> list[ExpiredLease]:
     """Read the claims that did not finish in time."""
     ids = None if instance_ids is None else list(instance_ids)
-    return [ExpiredLease(**row) for row in db.run(QUERIES["list_expired_leases"], instance_ids=ids)]
+    return [ExpiredLease(**row) for row in db.read(QUERIES["list_expired_leases"], instance_ids=ids)]
 
 
 def retire_unusable(db: Session, *, actor: str) -> int:
@@ -160,9 +161,9 @@ def lock_limits(db: Session, settings: PoolSettings) -> Limits:
     return _limits(db.run(QUERIES["lock_settings"])[0], settings)
 
 
-def read_limits(db: Session, settings: PoolSettings) -> Limits:
+def read_limits(db: Database, settings: PoolSettings) -> Limits:
     """Read the limits in force."""
-    return _limits(db.run(QUERIES["read_settings"])[0], settings)
+    return _limits(db.read(QUERIES["read_settings"])[0], settings)
 
 
 def _limits(row: Row, settings: PoolSettings) -> Limits:
@@ -195,10 +196,10 @@ def begin_creations(db: Session, limits: Limits, candidates: Sequence[str], *, a
     return [row["id"] for row in rows]
 
 
-def list_unfinished(db: Session, instance_ids: Sequence[str] | None = None) -> list[Unfinished]:
+def list_unfinished(db: Database, instance_ids: Sequence[str] | None = None) -> list[Unfinished]:
     """Read what is being built or taken down, the longest waiting first."""
     ids = None if instance_ids is None else list(instance_ids)
-    rows = db.run(QUERIES["list_unfinished"], instance_ids=ids)
+    rows = db.read(QUERIES["list_unfinished"], instance_ids=ids)
     return [Unfinished(row["id"], Status(row["status"]), row["built"], row["created_at"]) for row in rows]
 
 
@@ -240,19 +241,19 @@ def forget_old(db: Session) -> None:
 # --- operators
 
 
-def ping(db: Session) -> None:
+def ping(db: Database) -> None:
     """Ask whether the database answers."""
-    db.run(QUERIES["ping"])
+    db.read(QUERIES["ping"])
 
 
-def count_by_status(db: Session) -> dict[str, int]:
+def count_by_status(db: Database) -> dict[str, int]:
     """Count instances, with a zero for every status that none has."""
-    found = {row["status"]: row["n"] for row in db.run(QUERIES["count_by_status"])}
+    found = {row["status"]: row["n"] for row in db.read(QUERIES["count_by_status"])}
     return {str(status): found.get(status, 0) for status in Status}
 
 
 def list_agents(
-    db: Session,
+    db: Database,
     *,
     most: int,
     statuses: Sequence[str] | None = None,
@@ -261,7 +262,7 @@ def list_agents(
 ) -> list[Row]:
     """Read a page of instances after the position *after* (creation time, id)."""
     return list(
-        db.run(
+        db.read(
             QUERIES["list_agents"],
             statuses=None if statuses is None else list(statuses),
             instance_id=only,
@@ -272,9 +273,9 @@ def list_agents(
     )
 
 
-def list_events(db: Session, *, most: int, instance_id: str | None = None, before: int | None = None) -> list[Row]:
+def list_events(db: Database, *, most: int, instance_id: str | None = None, before: int | None = None) -> list[Row]:
     """Read a page of events, newest first."""
-    return list(db.run(QUERIES["list_events"], instance_id=instance_id, before=before, most=most))
+    return list(db.read(QUERIES["list_events"], instance_id=instance_id, before=before, most=most))
 
 
 def begin_kill(db: Session, instance_id: str, operation_id: UUID, *, reason: str, only_status: Status | None) -> bool:
@@ -294,26 +295,26 @@ def begin_operation(db: Session, operation_id: UUID, *, kind: str, instance_ids:
     db.run(query, operation_id=operation_id, kind=kind, instance_ids=list(instance_ids), image=image)
 
 
-def read_operation(db: Session, operation_id: UUID) -> Row | None:
+def read_operation(db: Database, operation_id: UUID) -> Row | None:
     """Read one operation with the number of its instances on which work remains."""
-    rows = db.run(QUERIES["read_operation"], operation_id=operation_id)
+    rows = db.read(QUERIES["read_operation"], operation_id=operation_id)
     return rows[0] if rows else None
 
 
-def list_running_operations(db: Session) -> list[Row]:
+def list_running_operations(db: Database) -> list[Row]:
     """Read the operations that are not finished."""
-    return list(db.run(QUERIES["list_running_operations"]))
+    return list(db.read(QUERIES["list_running_operations"]))
 
 
-def find_kill(db: Session, instance_id: str) -> UUID | None:
+def find_kill(db: Database, instance_id: str) -> UUID | None:
     """Find the operation that destroys or destroyed an instance."""
-    rows = db.run(QUERIES["find_kill"], instance_id=instance_id)
+    rows = db.read(QUERIES["find_kill"], instance_id=instance_id)
     return rows[0]["id"] if rows else None
 
 
-def was_destroyed(db: Session, instance_id: str) -> bool:
+def was_destroyed(db: Database, instance_id: str) -> bool:
     """Whether an instance of that id once lived and is confirmed gone."""
-    return bool(db.run(QUERIES["was_destroyed"], instance_id=instance_id))
+    return bool(db.read(QUERIES["was_destroyed"], instance_id=instance_id))
 
 
 def finish_operations(db: Session) -> int:

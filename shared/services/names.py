@@ -15,7 +15,9 @@ from dataclasses import dataclass
 PREFIX = "convos-agent"
 _ENVIRONMENT_LENGTH = 8
 _INSTANCE_LENGTH = 10
-_SHAPE = re.compile(rf"^{PREFIX}-([a-z0-9]{{1,{_ENVIRONMENT_LENGTH}}})-([a-z0-9]{{1,{_INSTANCE_LENGTH}}})(?:\.(\d{{1,4}}))?$")
+_SHAPE = re.compile(
+    rf"{PREFIX}-([a-z0-9]{{1,{_ENVIRONMENT_LENGTH}}})-([a-z0-9]{{1,{_INSTANCE_LENGTH}}})(?:\.([2-9]|[1-9][0-9]{{1,3}}))?"
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def make(environment: str, instance_id: str, *, attempt: int = 1) -> str:
 
 def parse(name: str) -> Name | None:
     """Read a name back, or None when it is not one of ours."""
-    match = _SHAPE.match(name)
+    match = _SHAPE.fullmatch(name)
     if match is None:
         return None
     return Name(environment_key=match[1], instance_key=match[2], attempt=int(match[3] or 1))

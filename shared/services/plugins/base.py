@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
+
+from shared.errors import RemoteError, RemoteRefusedError
+from shared.remote import Reply
+from shared.services import names
+from shared.settings import reveal
+
+NAME_SPENT = "name_spent"
+"""Code of a RemoteRefusedError: this vendor gives a name once only, so the caller takes the next attempt, with its own name."""
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    text = reveal(key).strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("it has a character that no HTTP header can carry")
+    return SecretStr(text)
+
+
+VendorKey = Annotated[SecretStr, AfterValidator(_sendable)]
+"""A vendor's key in a settings model: without the line break that a mounted file ends with, and fit for a header (P18, P43)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,10 @@ class Plugin(Protocol):
         """The capability: "email", the word in templates, rows, routes and the dashboard."""
 
     @property
+    def title(self) -> str:
+        """The capability as people read it."""
+
+    @property
     def always(self) -> bool:
         """Whether every instance gets it, whatever its template lists."""
 
@@ -56,21 +79,58 @@ class Plugin(Protocol):
     def variables(self) -> tuple[str, ...]:
         """The names of the environment variables that it grants."""
 
-    def provision(self, name: str, *, attempt: int) -> Grant:
-        """Return the resource called *name*, buying it on the first call only.
+    def provision(self, name: str, *, attempt: int, doubtful: bool) -> Grant:
+        """Return the resource called *name*, and leave exactly one.
 
-        *name* comes from `names.make` and already carries *attempt*. Where the vendor shows a secret only once and an earlier
-        call's answer was lost, the resource found under *name* is deleted and a new one is bought under the same name.
+        *doubtful* says that an earlier call for this instance may have bought something, its answer lost: what is there under
+        *name* is looked up and adopted before anything is bought. Where the vendor shows a secret only once, the secret is
+        replaced: by a new one of the same resource or, where secret and resource are one, by a new resource after the old
+        one was deleted. Without *doubtful* nothing is looked up. *name* comes from `names.make` and already carries *attempt*.
+
+        A RemoteUnavailableError leaves the outcome open: call again, doubtful. A RemoteRefusedError whose code is
+        `NAME_SPENT` asks for the next attempt. Callers see to it that one instance is provisioned by one worker at a time.
         """
 
     def assign(self, resource_id: str, name: str) -> Grant:
-        """Give a resource of our stock to the instance called *name*; only reusable plugins are asked."""
+        """Give a resource of our stock to the instance called *name*; only reusable plugins are asked. Twice is once."""
 
     def release(self, resource_id: str) -> None:
         """Delete the resource; one that is already gone is success."""
 
+    def find(self, name: str) -> str | None:
+        """Return the id of a resource that the vendor holds under exactly *name*, or None: for releasing what was bought when
+        its answer, and with it the id, was lost. A purchase that is still under way is waited for.
+        """
+
     def is_gone(self, resource_id: str) -> bool | None:
-        """Whether the vendor confirms its end; None when that cannot be told now."""
+        """Whether the vendor confirms its end; None when that cannot be told now, an outage included."""
 
     def inventory(self, cursor: str | None) -> Page:
-        """Return one page of what the vendor holds under names of ours."""
+        """Return one page of what the vendor holds under names of ours.
+
+        A resource that moved while the pages were read may stand on two of them; only the last page has no `next_cursor`.
+        """
+
+
+def same_instance(candidate: str, name: str) -> bool:
+    """Whether both names are of one instance in one environment, whatever their attempts."""
+    left, right = names.parse(candidate), names.parse(name)
+    if left is None or right is None:
+        return candidate == name
+    return (left.environment_key, left.instance_key) == (right.environment_key, right.instance_key)
+
+
+def told(ask: Callable[[], bool | None]) -> bool | None:
+    """Return what *ask* learned from a vendor, or None when the vendor gave no clear answer; a refusal is raised."""
+    try:
+        return ask()
+    except RemoteRefusedError:
+        raise
+    except RemoteError:
+        return None
+
+
+def confirm(reply: Reply) -> None:
+    """Accept a deletion's answer: "not found", no body, or JSON; a page of some proxy in between confirms nothing (P25, P38)."""
+    if reply.status != 404 and reply.content.strip():
+        reply.parse(dict[str, object])
