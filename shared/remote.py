@@ -52,8 +52,15 @@ class Reply:
             return TypeAdapter(shape).validate_json(self.content)
         except ValidationError as error:
             where = [".".join(map(str, problem["loc"])) for problem in error.errors(include_input=False)[:5]]
-            log.warning("remote.unreadable", system=self.system, during=self.during, status=self.status, where=where)
+            facts = {"status": self.status, "where": where, "excerpt": self._excerpt()}
+            log.warning("remote.unreadable", system=self.system, during=self.during, **facts)
             raise RemoteError(self.system, self.during, "gave an answer that cannot be read", http_status=self.status) from None
+
+
+    def _excerpt(self) -> str:
+        """Return the beginning of a page that was sent instead of JSON; anything that might be JSON may hold a secret."""
+        text = self.content[:EXCERPT_LENGTH].decode("utf-8", "replace")
+        return " ".join(text.split()) if text.lstrip().startswith("<") else ""
 
 
 class Remote:

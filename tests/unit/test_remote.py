@@ -140,7 +140,7 @@ def test_a_status_that_the_caller_accepts_is_an_answer() -> None:
 
 
 @pytest.mark.parametrize("body", ["<html>Please log in</html>", "", "null", "[]", '{"ready": "perhaps"}', '{"ready"', "\x00\xff"])
-def test_a_body_of_another_shape_is_an_error_that_does_not_quote_it(body: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_body_of_another_shape_is_an_error_that_is_not_quoted(body: str, capfd: pytest.CaptureFixture[str]) -> None:
     """P38: a page of HTML with status 200 crashes no parser and proves nothing."""
     reply = remote(answering(200, body)).send("GET", "/health", during="checking its health")
     with pytest.raises(RemoteError) as caught:
@@ -149,7 +149,7 @@ def test_a_body_of_another_shape_is_an_error_that_does_not_quote_it(body: str, c
     assert str(caught.value) == "Vendor gave an answer that cannot be read during checking its health."
     line = json.loads(capfd.readouterr().err)
     assert line["message"] == "remote.unreadable"
-    assert "log in" not in json.dumps(line)
+    assert line["excerpt"] == (body if body.startswith("<") else "")
 
 
 def test_neither_an_error_nor_a_log_line_repeats_the_vendors_body(capfd: pytest.CaptureFixture[str]) -> None:
@@ -241,3 +241,15 @@ def test_what_a_caller_quoted_in_a_path_stays_quoted() -> None:
 
     remote(handler).send("GET", "/inboxes/a%40b.example/%2B1415", during="reading a thing")
     assert seen == [b"/v1/inboxes/a%40b.example/%2B1415"]
+
+
+def test_a_page_instead_of_json_is_logged_as_a_short_excerpt(capsys: pytest.CaptureFixture[str]) -> None:
+    """P38: an error page is an error; its beginning helps the operator, and nothing that might be JSON is quoted (P43)."""
+    page = Reply("Railway", "listing", 200, {}, b"<html><h1>Bad   gateway</h1>" + b"x" * 5000)
+    with pytest.raises(RemoteError):
+        page.parse(dict)
+    assert "<html><h1>Bad gateway</h1>" in capsys.readouterr().err
+    half = Reply("OpenRouter", "buying", 200, {}, b'{"key": "sk-or-v1-secret"')
+    with pytest.raises(RemoteError):
+        half.parse(dict)
+    assert "secret" not in capsys.readouterr().err
