@@ -138,7 +138,7 @@ class Agent(Simulator):
         if not self._is_ready():
             return self.error(503, "not ready")
         told = _read(request, required=("agentName", "instructions"), texts=("joinUrl", "model"), maps=("metadata", "variables"))
-        if not self.memory.clean:
+        if self.memory.bound:
             return self.error(409, "already bound")
         applied = self._listen(told)
         takes_seconds = self.provision_seconds if self.late_seconds is None else self.late_seconds

@@ -52,6 +52,7 @@ class Memory:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._told = False
+        self._introduced = False
         self._life = 1
         self._conversation: Conversation | None = None
         self._on_the_way: list[Conversation] = []
@@ -73,6 +74,7 @@ class Memory:
         else:
             conversation = Conversation(id_of(join_url), None, True, lands_at)
         self._on_the_way.append(conversation)
+        self._introduced = True
         return conversation
 
     def accept(self, conversation_id: str) -> None:
@@ -86,6 +88,7 @@ class Memory:
         """Forget everything but what is on its way."""
         self._settle()
         self._told = False
+        self._introduced = False
         self._conversation = None
         self._life += 1
 
@@ -102,6 +105,11 @@ class Memory:
         if conversation is not None:
             return conversation.conversation_id is None
         return self._told and bool(self._on_the_way)
+
+    @property
+    def bound(self) -> bool:
+        """Whether somebody introduced himself in this life, or an earlier join arrived; new variables alone do not bind."""
+        return self.conversation is not None or self._introduced
 
     @property
     def clean(self) -> bool:
