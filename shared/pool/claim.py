@@ -40,7 +40,9 @@ class _Attempt:
     """What one attempt led to: an answer, or whether the next instance may be tried."""
 
     answer: Configured | Settled | None
-    may_try_next: bool
+    may_try_next: bool = False
+    settled: bool = True
+    """False while it is not known what became of it: then the claim stays open, and the tick completes or fails it."""
 
 
 def claim(request: ClaimRequest, context: Context, *, idempotency_key: str | None) -> Claimed:
@@ -61,6 +63,8 @@ def claim(request: ClaimRequest, context: Context, *, idempotency_key: str | Non
         attempt = _introduce(taken, claim_id, request, context, ends=ends)
         if attempt.answer is not None:
             return _answer(attempt.answer, taken, claim_id, request)
+        if not attempt.settled:
+            raise ProvisionFailedError(claim_id, len(tried))
         if not attempt.may_try_next or ends - time.monotonic() < LEAST_SECONDS_FOR_ANOTHER:
             break
     last = tried[-1]
@@ -133,7 +137,7 @@ def _introduce(taken: Taken, claim_id: UUID, request: ClaimRequest, context: Con
         log.warning("introduction.failed", instance_id=taken.id, claim_id=str(claim_id), reason=error.message)
         return _settle(taken, claim_id, error, context)
     if store.complete_claim(context.db, taken.id, taken.generation, answer, actor="claim"):
-        return _Attempt(answer, may_try_next=False)
+        return _Attempt(answer)
     return _lost_race(answer, taken, claim_id, context)
 
 
@@ -143,7 +147,7 @@ def _settle(taken: Taken, claim_id: UUID, error: RemoteError, context: Context) 
         settled = settle.settle(taken.id, taken.generation, claim_id, context, problem=error, actor="claim")
     except RemoteError as unsettled:
         log.warning("lease.unsettled", instance_id=taken.id, claim_id=str(claim_id), reason=unsettled.message)
-        return _Attempt(None, may_try_next=False)
+        return _Attempt(None, settled=False)
     if settled.introduced is Introduction.BOUND:
         return _lost_race(settled, taken, claim_id, context)
     return _Attempt(None, may_try_next=True)
@@ -154,7 +158,7 @@ def _lost_race(answer: Configured | Settled, taken: Taken, claim_id: UUID, conte
     row = store.read_claim(context.db, claim_id)
     recorded = row is not None and row["status"] in ("claimed", "pending_acceptance") and row["generation"] == taken.generation
     if recorded:
-        return _Attempt(answer, may_try_next=False)
+        return _Attempt(answer)
     log.warning("claim.overtaken", instance_id=taken.id, claim_id=str(claim_id))
     return _Attempt(None, may_try_next=row is not None and row["status"] == "open")
 

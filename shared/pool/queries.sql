@@ -297,8 +297,9 @@ UPDATE pool.settings SET current_image = CAST(:current_image AS text)
  WHERE current_image IS DISTINCT FROM CAST(:current_image AS text);
 
 -- count_by_status --
--- Count instances per status.
-SELECT status, count(*) AS n FROM pool.instances GROUP BY status;
+-- Count instances per status, and tell for how long the longest has been in it.
+SELECT status, count(*) AS n, extract(epoch FROM now() - min(status_since))::float8 AS longest_seconds
+  FROM pool.instances GROUP BY status;
 
 -- list_agents --
 -- Read a page of instances with the claim that holds each.

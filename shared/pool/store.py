@@ -252,6 +252,12 @@ def count_by_status(db: Database) -> dict[str, int]:
     return {str(status): found.get(status, 0) for status in Status}
 
 
+def longest_starting_seconds(db: Database) -> float:
+    """Return for how long the instance that is starting longest has been at it; 0 when none is."""
+    found = {row["status"]: row["longest_seconds"] for row in db.read(QUERIES["count_by_status"])}
+    return float(found.get(Status.STARTING, 0.0))
+
+
 def list_agents(
     db: Database,
     *,

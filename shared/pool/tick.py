@@ -110,6 +110,9 @@ def _warn(context: Context, warnings: list[str], progress: Progress) -> None:
         warnings.append(f"{len(progress.problems)} instances cannot go on, for example {first[0]}: {first[1]}")
     if progress.not_reached:
         warnings.append(f"{progress.not_reached} instances were not reached in time and come first in the next tick")
+    longest = store.longest_starting_seconds(context.db)
+    if longest > context.settings.pool_stuck_timeout_seconds:
+        warnings.append(f"an instance has been starting for {longest / 60:.0f} minutes")
     limits = store.read_limits(context.db, context.settings)
     counts = store.count_by_status(context.db)
     warm, total = counts["idle"] + counts["starting"] + counts["sleeping"], sum(counts.values())

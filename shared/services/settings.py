@@ -57,7 +57,7 @@ class CommonSettings(Settings):
     """What every function of the services side needs."""
 
     services_database_url: SecretStr = Field(description="the database of the services side")
-    services_api_key: SecretStr = Field(min_length=8, description="the key with which the services side is called")
+    services_api_key: SecretStr = Field(min_length=1, description="the key with which the services side is called")
     instance_secrets_key: SecretStr = Field(
         description="the ring of keys that encrypts instances' secrets: id:base64(32 bytes), comma-separated, the first encrypts"
     )

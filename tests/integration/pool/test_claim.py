@@ -160,8 +160,11 @@ def test_an_outage_of_the_services_side_costs_no_instance(pool: Pool) -> None:
     pool.world.services.db.close()
     pool.world.run("ALTER TABLE services.hand_overs RENAME TO away;")
     answer = pool.claim()
-    assert answer.status_code in (502, 503)
+    error = check_error(answer, 502, "provision_failed")
     assert sorted(pool.statuses().values()) == ["claiming", "idle", "idle"]
+    details = error["details"]
+    assert isinstance(details, dict)
+    assert pool.http.get(f"/api/pool/claims/{details['claimId']}").json()["status"] == "open"
     pool.world.run("ALTER TABLE services.away RENAME TO hand_overs;")
     pool.expire_claims()
     pool.tick()
@@ -212,6 +215,21 @@ def test_a_process_killed_after_the_introduction_is_completed_by_the_tick(pool: 
     claimed = [name for name, status in pool.statuses().items() if status == "claimed"]
     assert len(claimed) == 1
     assert [one.instructions for one in agent_of(pool, claimed[0]).heard] == ["Mine."]
+
+
+def test_an_introduction_that_could_not_be_settled_is_completed_later_and_belongs_to_its_claim(pool: Pool) -> None:
+    """P2: an instance is never somebody's without a claim that says whose."""
+    for agent in every_agent(pool):
+        agent.fail("provision", "hook", after=lambda: pool.world.run("ALTER TABLE services.instances RENAME TO away;"))
+    answer = pool.claim(agentName="Ada")
+    claim_id = check_error(answer, 502, "provision_failed")["details"]["claimId"]  # type: ignore[index]
+    pool.world.run("ALTER TABLE services.away RENAME TO instances;")
+    pool.expire_claims()
+    pool.tick()
+    record = pool.http.get(f"/api/pool/claims/{claim_id}").json()
+    assert record["status"] == "claimed"
+    assert pool.statuses()[record["instanceId"]] == "claimed"
+    assert [one.agent_name for one in agent_of(pool, record["instanceId"]).heard] == ["Ada"]
 
 
 def test_a_kill_during_a_claim_is_not_overwritten(pool: Pool) -> None:
