@@ -56,7 +56,6 @@ class Reply:
             log.warning("remote.unreadable", system=self.system, during=self.during, **facts)
             raise RemoteError(self.system, self.during, "gave an answer that cannot be read", http_status=self.status) from None
 
-
     def _excerpt(self) -> str:
         """Return the beginning of a page that was sent instead of JSON; anything that might be JSON may hold a secret."""
         text = self.content[:EXCERPT_LENGTH].decode("utf-8", "replace")

@@ -72,6 +72,8 @@ def _write_down(request: CreateInstance, context: Context, *, worker: UUID) -> b
     )
     if written:
         log.info("instance.intended", instance_id=request.instance_id)
+    elif instances.read(context.db, request.instance_id) is None:
+        raise ConflictError("Another instance has the name that this id would get; choose another id.", code="name_taken")
     return written
 
 

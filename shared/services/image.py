@@ -37,8 +37,17 @@ def put_image(request: PutImage, context: Context) -> Image:
 
 
 def image_to_launch(context: Context) -> str:
-    """Return the reference that a new deployment uses: pinned, or the tag itself as long as no digest is known."""
-    return pinned(refresh_if_due(_read(context), context, Patience(LOOKUP_SECONDS), only_unknown=True))
+    """Return the reference that a new deployment uses: pinned, or the tag itself when the registry does not tell in time.
+
+    While no digest is known, everybody looks for himself: one who relied on another's lookup under way would launch the tag.
+    """
+    facts = _read(context)
+    if facts.digest is not None:
+        return pinned(facts)
+    digest = _look_up(facts.image, context, Patience(LOOKUP_SECONDS))
+    if digest is not None:
+        observations.record_digest(context.db, facts.image, digest=digest, at_once=False)
+    return pinned_reference(facts.image, digest)
 
 
 def pin(reference: str, context: Context) -> str:
@@ -50,13 +59,13 @@ def pin(reference: str, context: Context) -> str:
     return pinned_reference(reference, digest)
 
 
-def refresh_if_due(facts: ImageFacts, context: Context, patience: Patience, *, only_unknown: bool = False) -> ImageFacts:
+def refresh_if_due(facts: ImageFacts, context: Context, patience: Patience) -> ImageFacts:
     """Look the tag up when that is due and return what is known then. Takes no longer than a few seconds (P23).
 
     A new digest counts when two lookups in a row found it, the very first one at once.
     """
     due = facts.checked_at is None or facts.now - facts.checked_at >= timedelta(seconds=LOOKUP_INTERVAL_SECONDS)
-    if not due or _names_a_digest(facts.image) or patience.left() <= 0 or (only_unknown and facts.digest is not None):
+    if not due or _names_a_digest(facts.image) or patience.left() <= 0:
         return facts
     image = observations.take_image_turn(context.db, first_image=facts.image, seconds=LOOKUP_INTERVAL_SECONDS)
     if image is None:

@@ -167,7 +167,7 @@ def test_no_unauthenticated_answer_holds_a_secret_or_anything_of_an_instance(poo
     for side, _, route in ROUTES:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic d3Jvbmc="}):
             path = re.sub(r"\{[^}]*\}", claimed["instanceId"], route.path)
-            body = {} if route.method in ("POST", "PUT") else None
+            body: dict[str, Any] | None = {} if route.method in ("POST", "PUT") else None
             answer = door(pool, side, key=False).request(route.method, path, headers=headers, json=body)
             assert not [text for text in private if text in answer.text], f"{route.method} {route.path}"
             if answer.status_code == 200:

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from shared.db import Row, Session, load_queries
+from shared.errors import ConflictError
 from shared.services.hosting.base import Placement
 from shared.services.models import Instance, SealedSecrets, State
 
@@ -118,7 +119,11 @@ def record_failure(db: Session, instance_id: str, *, worker: UUID, state: State,
 
 def bury(db: Session, instance_id: str, *, name: str, step: str) -> None:
     """Write a tombstone, for an unknown id too; the first one stays as it is."""
-    db.run(QUERIES["bury"], instance_id=instance_id, name=name, step=step)
+    try:
+        db.run(QUERIES["bury"], instance_id=instance_id, name=name, step=step)
+    except ConflictError:
+        # Somebody inserted the same id at this moment, and the index on names noticed first. Now there is a row to bury.
+        db.run(QUERIES["bury"], instance_id=instance_id, name=name, step=step)
 
 
 def begin_destroying(db: Session, instance_id: str, *, worker: UUID, step: str, lease_seconds: float) -> bool:

@@ -8,7 +8,8 @@ SELECT id, name, state, tools, step, step_begun, problem, failures, topology, pr
  WHERE id = CAST(:instance_id AS text);
 
 -- insert --
--- Write down that an instance is to be built, with its name and its own secrets, and begin to work on it. No row: it exists.
+-- Write down that an instance is to be built, with its name and its own secrets, and begin to work on it. No row: it exists, or
+-- another one has its name.
 INSERT INTO services.instances (id, name, title, state, tools, step, topology, project_id, environment_id,
                                 gateway_token, gateway_token_hash, setup_password, services_token, services_token_hash,
                                 worker, worker_expires_at)
@@ -17,7 +18,7 @@ VALUES (CAST(:instance_id AS text), CAST(:name AS text), CAST(:title AS text), '
         CAST(:gateway_token AS text), CAST(:gateway_token_hash AS bytea), CAST(:setup_password AS text),
         CAST(:services_token AS text), CAST(:services_token_hash AS bytea),
         CAST(:worker AS uuid), now() + make_interval(secs => CAST(:lease_seconds AS float8)))
-    ON CONFLICT (id) DO NOTHING
+    ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- take_worker --

@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import SecretStr, TypeAdapter
 
 from shared.db import Row, Rows, Session, load_queries
+from shared.errors import ConflictError
 from shared.services.models import LedgerRow, LedgerStatus, LedgerView, State
 from shared.services.sealing import Ring
 from shared.settings import reveal
@@ -47,9 +48,12 @@ def intend(
 def take_from_stock(
     db: Session, instance_id: str, tool: str, *, name: str, attempt: int, worker: UUID, lease_seconds: float
 ) -> LedgerRow | None:
-    """Intend to hand out a rested resource of our stock; None when there is none. Two instances never get the same."""
-    return _only(
-        db.run(
+    """Intend to hand out a rested resource of our stock; None when there is none. Two instances never get the same.
+
+    None also when somebody intends the same tool for this instance at this moment.
+    """
+    try:
+        rows = db.run(
             QUERIES["take_from_stock"],
             instance_id=instance_id,
             tool=tool,
@@ -58,7 +62,9 @@ def take_from_stock(
             worker=worker,
             lease_seconds=lease_seconds,
         )
-    )
+    except ConflictError:
+        return None
+    return _only(rows)
 
 
 def resume(db: Session, row: LedgerRow, *, worker: UUID, lease_seconds: float) -> LedgerRow | None:

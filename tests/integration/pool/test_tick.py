@@ -161,7 +161,7 @@ def test_a_wrong_services_address_changes_nothing(pool: Pool) -> None:
         start_response("404 Not Found", [("Content-Type", "application/json")])
         return [b'{"error": {"code": "no_route", "message": "no"}}']
 
-    wrong = ServicesApi("http://elsewhere", pool.context.settings.services_api_key, transport=httpx.WSGITransport(foreign))  # type: ignore[arg-type]
+    wrong = ServicesApi("http://elsewhere", pool.context.settings.services_api_key, transport=httpx.WSGITransport(foreign))
     context = Context(pool.db, wrong, pool.context.tick, pool.context.settings)
     http = httpx.Client(base_url="http://pool", transport=InProcess(serve({"tick": context, "claim": context}), Deaths()))
     http.headers["Authorization"] = "Bearer the-services-key"
@@ -195,7 +195,7 @@ def test_a_listing_cut_short_destroys_nothing(pool: Pool, cut: str) -> None:
     if cut == "refuse":
         pool.world.railway.fail("environment", "refuse", times=None)
     else:
-        pool.world.railway.behaviour.cut = "half"  # type: ignore[assignment]
+        pool.world.railway.behaviour.cut = "half"
     for _ in range(4):
         pool.let_time_pass()
         pool.tick()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import pytest
@@ -54,6 +55,17 @@ def test_two_destructions_at_once_delete_once_and_both_end_in_200(world: World) 
     assert {answer.status_code for answer in answers} <= {200, 202}
     assert world.destroy("a1").status_code == 200
     assert len(deletions(world)) == len(set(deletions(world)))
+
+
+def test_building_and_destroying_at_once_ends_destroyed(world: World) -> None:
+    """Whoever writes first: the tombstone stands at the end, and nothing else."""
+    for number in range(6):
+        with ThreadPoolExecutor(8) as threads:
+            asked = [threads.submit(world.create if n % 2 else world.destroy, f"a{number}") for n in range(8)]
+        assert {one.result().status_code for one in asked} <= {200, 202, 409}
+        assert {one.result().json()["error"]["code"] for one in asked if one.result().status_code == 409} <= {"destroyed"}
+        world.repeat(partial(world.destroy, f"a{number}"))
+    assert not any(world.inventories().values())
 
 
 def test_an_unknown_instance_is_gone_and_can_not_be_built_any_more(world: World) -> None:
