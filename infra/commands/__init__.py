@@ -1,0 +1,1 @@
+"""What each command of `python3 -m infra` does; `infra/arguments.py` says what can be typed."""

@@ -1,0 +1,68 @@
+"""Calls the tick as Cloud Scheduler does: its headers, at least once, never two calls of the job at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import httpx
+
+JOB = "convos-agents-tick"
+ATTEMPT_SECONDS = 180.0
+
+
+class Scheduler:
+    """A thread that posts to *url* every *every_seconds*, the first time at once. `stop` waits for nobody's answer."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str,
+        every_seconds: float,
+        tell: Callable[[str], None],
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """*tell* receives a sentence when calls begin to fail, and when they succeed again."""
+        self._url = url
+        self._every_seconds = every_seconds
+        self._tell = tell
+        self._client = httpx.Client(transport=transport, timeout=ATTEMPT_SECONDS, trust_env=False)
+        self._headers = {
+            "Authorization": f"Bearer {key}",
+            "User-Agent": "Google-Cloud-Scheduler",
+            "Content-Type": "application/json",
+            "X-CloudScheduler": "true",
+            "X-CloudScheduler-JobName": JOB,
+        }
+        self._problem = ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first call is made at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make no further call."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            started = time.monotonic()
+            self.call()
+            self._ended.wait(max(0.0, self._every_seconds - (time.monotonic() - started)))
+
+    def call(self) -> None:
+        """Call the tick once; a failure is told once and then only when it changes."""
+        headers = {**self._headers, "X-CloudScheduler-ScheduleTime": datetime.now(UTC).isoformat()}
+        try:
+            status = self._client.post(self._url, content=b"{}", headers=headers).status_code
+            problem = "" if 200 <= status < 300 else f"The tick answered {status}; see `python3 -m infra logs tick`."
+        except httpx.HTTPError:
+            problem = "The tick could not be called; see `python3 -m infra logs tick`."
+        if problem != self._problem and not self._ended.is_set():
+            self._tell(problem or "The tick works again.")
+        self._problem = problem
