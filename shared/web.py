@@ -119,7 +119,7 @@ class Application(Generic[C]):
 
     def wsgi(self, context: C, *, name: str = "test") -> flask.Flask:
         """Return the function as a WSGI application with a given context (for mounting it without a server)."""
-        app = flask.Flask(name)
+        app = flask.Flask(__name__)
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
         view = functools.partial(self._view, name=name, context=context)
         app.add_url_rule("/", "root", view, methods=methods, provide_automatic_options=False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -312,3 +315,36 @@ def test_old_records_are_forgotten_in_small_batches(database: Database) -> None:
     kinds = [row["kind"] for row in store.list_events(database, most=500)]
     assert kinds == ["a.fresh"]
     assert datetime.now(UTC) > store.list_events(database, most=1)[0]["at"]
+
+
+def test_another_client_running_the_same_statement_shares_no_instance_with_us(
+    database: Database, database_url: str, require_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """P1: the guarantee is the statement's, whoever sends it; here PostgreSQL's own load generator beside our connections."""
+    pgbench = require_tool("pgbench")
+    for number in range(120):
+        insert_instance(database, f"i{number}")
+    values = {
+        "claim_id": "gen_random_uuid()",
+        "send_seconds": "60",
+        "lease_seconds": "120",
+        "excluded": "'{}'",
+        "agent_name": "'pgbench'",
+    }
+    script = tmp_path / "take.sql"
+    statement = store.QUERIES["take_idle"]
+    text = statement.sql
+    for number, name in sorted(enumerate(statement.parameters, 1), reverse=True):
+        text = text.replace(f"${number}", values.get(name, "NULL"))
+    # One id for both places that name it.
+    script.write_text("SELECT gen_random_uuid() AS id \\gset\n" + text.replace("gen_random_uuid()", "':id'") + ";\n")
+    command = [pgbench, "--no-vacuum", "--file", str(script), "--client", "4", "--transactions", "20", database_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        ours = [one.id for one in (take(database) for _ in range(60)) if one is not None]
+        output, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, output
+    rows = database.run(query("SELECT instance_id, count(*) AS n FROM pool.claims GROUP BY instance_id"))
+    assert {row["n"] for row in rows} == {1}
+    assert len(rows) == 120
+    theirs = database.run(query("SELECT instance_id FROM pool.claims WHERE agent_name = 'pgbench'"))
+    assert not set(ours) & {row["instance_id"] for row in theirs}
