@@ -200,6 +200,8 @@ class PoolStatus(Answer):
 
     environment: str
     counts: Counts
+    desired_image: str | None
+    """What new instances run, as the services side last reported it."""
     last_tick: Tick | None
     warnings: list[str]
     operations: list[Operation]

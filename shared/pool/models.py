@@ -89,4 +89,4 @@ class Limits:
     create_concurrency: int
     paused: bool
     paused_reason: str | None
-    current_image: str | None
+    desired_image: str | None

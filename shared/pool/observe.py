@@ -59,7 +59,7 @@ def observe(
         result.warnings.append(result.plan.held_back)
         return result
     if result.current_image is not None:
-        store.note_current_image(context.db, result.current_image)
+        store.note_desired_image(context.db, result.current_image)
     if result.plan.moves:
         rows = [changed_row(move, result.current_image) for move in result.plan.moves]
         written = store.apply_observations(context.db, rows, actor=actor)

@@ -214,12 +214,12 @@ SELECT id FROM done;
 
 -- lock_settings --
 -- Read the live settings and keep everybody else who wants to create waiting until the transaction ends (P19).
-SELECT version, min_idle, max_instances, create_concurrency, paused, paused_reason, current_image
+SELECT version, min_idle, max_instances, create_concurrency, paused, paused_reason, desired_image
   FROM pool.settings FOR UPDATE;
 
 -- read_settings --
 -- Read the live settings.
-SELECT version, min_idle, max_instances, create_concurrency, paused, paused_reason, current_image FROM pool.settings;
+SELECT version, min_idle, max_instances, create_concurrency, paused, paused_reason, desired_image FROM pool.settings;
 
 -- begin_creations --
 -- Record the intent to build new instances, as many as target, cap and concurrency allow at this moment; needs the lock on
@@ -291,10 +291,10 @@ WITH done AS (
 )
 SELECT id FROM done;
 
--- note_current_image --
+-- note_desired_image --
 -- Remember the desired image as the services side reports it.
-UPDATE pool.settings SET current_image = CAST(:current_image AS text)
- WHERE current_image IS DISTINCT FROM CAST(:current_image AS text);
+UPDATE pool.settings SET desired_image = CAST(:image AS text)
+ WHERE desired_image IS DISTINCT FROM CAST(:image AS text);
 
 -- count_by_status --
 -- Count instances per status, and tell for how long the longest has been in it.

@@ -79,6 +79,7 @@ def status(context: Context) -> PoolStatus:
     return PoolStatus(
         environment=context.settings.pool_environment,
         counts=counts(context),
+        desired_image=store.read_limits(context.db, context.settings).desired_image,
         last_tick=last_tick,
         warnings=last_tick.warnings if last_tick else ["no tick has run yet"],
         operations=[read_operation(row["id"], context) for row in store.list_running_operations(context.db)[:20]],

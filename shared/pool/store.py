@@ -178,7 +178,7 @@ def _limits(row: Row, settings: PoolSettings) -> Limits:
         create_concurrency=chosen("create_concurrency", settings.pool_create_concurrency),
         paused=row["paused"],
         paused_reason=row["paused_reason"],
-        current_image=row["current_image"],
+        desired_image=row["desired_image"],
     )
 
 
@@ -228,9 +228,9 @@ def forget_destroyed(db: Session, instance_id: str, *, actor: str) -> bool:
     return bool(db.run(QUERIES["forget_destroyed"], instance_id=instance_id, actor=actor))
 
 
-def note_current_image(db: Session, image: str) -> None:
+def note_desired_image(db: Session, image: str) -> None:
     """Remember the desired image."""
-    db.run(QUERIES["note_current_image"], current_image=image)
+    db.run(QUERIES["note_desired_image"], image=image)
 
 
 def forget_old(db: Session) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from infra.migrate import _LOCK as LOCK
 from infra.migrate import FOLDER, MigrationError, Side, migrate, read_migrations
+from shared.db import Database, Query
 from tests.databases import Databases, connect
 from tests.schema import describe, foreign_keys_across
 
@@ -172,3 +173,22 @@ def test_a_misnamed_file_is_refused(name: str, complaint: str, folder: Path) -> 
     (folder / name).write_text("SELECT 1;")
     with pytest.raises(MigrationError, match=complaint):
         read_migrations(folder)
+
+
+LINKS_AND_TIMES = {
+    "id", "instance_id", "claim_id", "name", "created_at", "finished_at", "updated_at", "version", "generation", "status",
+    "holder", "expires_at", "worker", "worker_expires_at", "kind", "problem", "reason", "only_row", "failures", "next_try_at",
+    "began_at", "ended_at", "image", "checksum", "applied_at",
+}  # fmt: skip
+"""What several tables may each have for themselves: keys, times, a status, the words for it, and leases."""
+
+
+@pytest.mark.parametrize("side", BOTH)
+def test_no_fact_stands_in_two_tables(database: Database, side: Side) -> None:
+    """P49: whatever is more than a link, a time or a row's own state has one owner, so nothing can drift apart."""
+    repeated = Query.parse(
+        "repeated",
+        "SELECT column_name::text AS name FROM information_schema.columns WHERE table_schema = :side "
+        "GROUP BY column_name HAVING count(*) > 1;",
+    )
+    assert {row["name"] for row in database.run(repeated, side=side)} <= LINKS_AND_TIMES

@@ -114,7 +114,7 @@ CREATE TABLE pool.settings (
     create_concurrency integer CHECK (create_concurrency BETWEEN 1 AND 1000),
     paused             boolean NOT NULL DEFAULT false,
     paused_reason      text,
-    current_image      text,                            -- as the services side last reported it
+    desired_image      text,                            -- as the services side last reported it
     applied_min_idle   integer,                         -- the target the last tick worked for: a lowered one retires the oldest
     updated_at         timestamptz NOT NULL DEFAULT now()
 );
