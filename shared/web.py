@@ -38,7 +38,7 @@ MAX_BODY_BYTES = 256 * 1024
 _NUL = "\x00"
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,100}$")
 _TRACEPARENT = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
-_CLOUD_TRACE = re.compile(r"^([0-9a-f]{32})(?:/(\d+))?")
+_CLOUD_TRACE = re.compile(r"^([0-9a-f]{32})(?:/([0-9]{1,20}))?")
 
 C = TypeVar("C")
 

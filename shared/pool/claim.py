@@ -150,7 +150,8 @@ def _settle(taken: Taken, claim_id: UUID, error: RemoteError, context: Context) 
         return _Attempt(None, settled=False)
     if settled.introduced is Introduction.BOUND:
         return _lost_race(settled, taken, claim_id, context)
-    return _Attempt(None, may_try_next=True)
+    row = store.read_claim(context.db, claim_id)
+    return _Attempt(None, may_try_next=row is not None and row["status"] == "open")
 
 
 def _lost_race(answer: Configured | Settled, taken: Taken, claim_id: UUID, context: Context) -> _Attempt:

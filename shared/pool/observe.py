@@ -41,16 +41,24 @@ class Round:
 
 
 def observe(
-    context: Context, *, instance_ids: Sequence[str] | None, budget: Budget, accept_losses: bool, actor: str, now: datetime
+    context: Context,
+    *,
+    instance_ids: Sequence[str] | None,
+    budget: Budget,
+    accept_losses: bool,
+    actor: str,
+    now: datetime,
+    turn: int = 0,
 ) -> Round:
     """Read every instance in batches, plan, and apply: each move only to a row that still is what was read.
 
-    A batch that failed leaves its instances as they are. A plan that would lose too much at once is not applied at all.
+    A batch that failed leaves its instances as they are. A plan that would lose too much at once is not applied at all. With
+    *turn*, which grows from tick to tick, each batch is the first one in its turn: so the time runs out on others (P36).
     """
     result = Round()
     instances = store.list_to_observe(context.db, instance_ids)
     wanted = store.read_limits(context.db, context.settings).min_idle if instance_ids is None else 0
-    _read_batches(instances, result, context, budget=budget, wake=_to_wake(instances, wanted))
+    _read_batches(_rotated(instances, turn), result, context, budget=budget, wake=_to_wake(instances, wanted))
     rules = Rules(stuck_seconds=context.settings.pool_stuck_timeout_seconds, loss_limit=context.settings.pool_loss_limit)
     result.plan = plan(
         instances, result.observed, current_image=result.current_image, rules=rules, accept_losses=accept_losses, now=now
@@ -89,6 +97,12 @@ def _read_batches(instances: list[Instance], result: Round, context: Context, *,
             f"the services side does not know {unregistered} of our instances: is it the right address and database? "
             "Nothing was concluded from it."
         )
+
+
+def _rotated(instances: list[Instance], turn: int) -> list[Instance]:
+    batches = max(1, -(-len(instances) // MAX_BATCH))
+    start = turn % batches * MAX_BATCH
+    return instances[start:] + instances[:start]
 
 
 def _to_wake(instances: list[Instance], wanted: int) -> frozenset[str]:

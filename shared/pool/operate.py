@@ -5,7 +5,8 @@ Work that may take long is recorded as an operation first, worked on here for a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 from shared.api.pool import (
@@ -111,6 +112,11 @@ def read_operation(operation_id: UUID, context: Context) -> Operation:
     row = store.read_operation(context.db, operation_id)
     if row is None:
         raise NotFoundError("There is no such operation.")
+    return as_operation(row)
+
+
+def as_operation(row: Mapping[str, Any]) -> Operation:
+    """Show the row of an operation."""
     total = len(row["instance_ids"])
     return Operation(
         operation_id=str(row["id"]),

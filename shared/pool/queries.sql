@@ -1,6 +1,7 @@
 -- take_idle --
 -- Take the next idle instance for a claim, with lease, fencing number, claim row and event, in one statement. Two callers
--- never get the same row. Current image first, then the oldest (P10); a claim's next attempt keeps its claim row.
+-- never get the same row. Current image first, then the oldest (P10); a claim's next attempt keeps its claim row, and a claim
+-- that was ended meanwhile takes nothing more.
 WITH taken AS (
     UPDATE pool.instances AS i
        SET status = 'claiming', status_since = now(), reason = NULL, version = i.version + 1, generation = i.generation + 1,
@@ -9,6 +10,8 @@ WITH taken AS (
            lease_expires_at = now() + make_interval(secs => CAST(:lease_seconds AS float8))
      WHERE i.id = (SELECT c.id FROM pool.instances AS c
                     WHERE c.status = 'idle' AND NOT c.protected AND c.id <> ALL (CAST(:excluded AS text[]))
+                      AND NOT EXISTS (SELECT FROM pool.claims AS former
+                                       WHERE former.id = CAST(:claim_id AS uuid) AND former.status <> 'open')
                     ORDER BY c.current_image DESC, c.created_at, c.id
                     LIMIT 1 FOR UPDATE SKIP LOCKED)
  RETURNING i.id, i.generation, i.not_after, i.url
@@ -70,6 +73,15 @@ UPDATE pool.claims
  WHERE id = CAST(:claim_id AS uuid) AND status = 'open' AND generation = CAST(:generation AS bigint)
    AND instance_id = CAST(:instance_id AS text)
 RETURNING id;
+
+-- fail_abandoned_claims --
+-- Close the claims that are open although no instance is held for them any more, and that no living process can still be
+-- working on: theirs died between two attempts, or before it could tell how the last one ended.
+UPDATE pool.claims AS c
+   SET status = 'failed', problem = 'its process did not finish', finished_at = now(), instructions = NULL
+ WHERE c.status = 'open' AND c.created_at < now() - make_interval(secs => CAST(:seconds AS float8))
+   AND NOT EXISTS (SELECT FROM pool.instances AS i WHERE i.claim_id = c.id AND i.status = 'claiming')
+RETURNING c.id;
 
 -- look_at_supply --
 -- Tell why nothing could be taken: how many are idle after all (locked for a moment), and how long the last ones took to
@@ -136,12 +148,15 @@ SELECT i.id, i.status, i.version, i.introduced, i.built, i.current_image, i.url,
 
 -- apply_observations --
 -- Write what was observed and the moves that follow, each row only if it still is what was read (P1). The rows come as one
--- JSON array; a row that changed meanwhile is left alone and is missing from the answer.
+-- JSON array; a row that changed meanwhile, or that somebody is changing now, is left alone and is missing from the answer. So this
+-- waits for no row, and two such statements cannot wait for each other.
 WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
         AS w(id text, version bigint, before text, after text, reason text, since timestamptz, current_image boolean,
              url text, image text, observed text, deploy_status text, health_reason text, failed_checks integer,
              failing_since timestamptz)
+), free AS (
+    SELECT i.id FROM pool.instances AS i JOIN wanted AS w ON w.id = i.id FOR UPDATE OF i SKIP LOCKED
 ), done AS (
     UPDATE pool.instances AS i
        SET status = w.after, version = i.version + 1,
@@ -150,7 +165,7 @@ WITH wanted AS (
            current_image = w.current_image, url = coalesce(w.url, i.url), image = w.image, observed = w.observed,
            deploy_status = w.deploy_status, health_reason = w.health_reason, failed_checks = w.failed_checks,
            failing_since = w.failing_since, observed_at = now()
-      FROM wanted AS w
+      FROM wanted AS w JOIN free ON free.id = w.id
      WHERE i.id = w.id AND i.version = w.version AND i.status = w.before AND i.status <> 'claiming'
  RETURNING i.id, w.before, w.after, i.reason, i.claim_id, w.since
 ), event AS (
@@ -167,17 +182,19 @@ SELECT id, before, after FROM done;
 -- Read the claims whose process did not finish in time.
 SELECT id, generation, claim_id FROM pool.instances
  WHERE status = 'claiming' AND lease_expires_at < now()
-   AND (CAST(:instance_ids AS text[]) IS NULL OR id = ANY (CAST(:instance_ids AS text[])))
  ORDER BY lease_expires_at
  LIMIT 500;
 
 -- retire_unusable --
--- Ask for the end of everything that can never be handed out, protected ones excepted (P11).
-WITH done AS (
-    UPDATE pool.instances
-       SET status = 'destroying', status_since = now(), version = version + 1
-     WHERE status IN ('dead', 'tainted') AND NOT protected
- RETURNING id, reason
+-- Ask for the end of everything that can never be handed out, protected ones excepted (P11). What somebody is changing now is
+-- left to the next tick.
+WITH picked AS (
+    SELECT id FROM pool.instances WHERE status IN ('dead', 'tainted') AND NOT protected FOR UPDATE SKIP LOCKED
+), done AS (
+    UPDATE pool.instances AS i
+       SET status = 'destroying', status_since = now(), version = i.version + 1
+      FROM picked WHERE i.id = picked.id
+ RETURNING i.id, i.reason
 ), event AS (
     INSERT INTO pool.events (kind, instance_id, actor, details)
     SELECT 'instance.destroying', done.id, CAST(:actor AS text), jsonb_build_object('reason', done.reason) FROM done
@@ -185,9 +202,12 @@ WITH done AS (
 SELECT id FROM done;
 
 -- retire_surplus --
--- After the target was lowered, ask for the end of the oldest available ones above it, and remember the target.
+-- After the target was lowered, ask for the end of the oldest available ones above it, and remember the target. The first tick
+-- only remembers.
 WITH facts AS (
-    SELECT coalesce(s.min_idle, CAST(:min_idle AS integer)) AS target, s.applied_min_idle AS before FROM pool.settings AS s
+    SELECT coalesce(s.min_idle, CAST(:min_idle AS integer)) AS target,
+           coalesce(s.applied_min_idle, s.min_idle, CAST(:min_idle AS integer)) AS before
+      FROM pool.settings AS s
 ), surplus AS (
     SELECT greatest(0, least(facts.before - facts.target,
                              (SELECT count(*) FROM pool.instances WHERE status IN ('idle', 'starting') AND NOT protected)
@@ -251,7 +271,8 @@ SELECT id, status, built, created_at FROM pool.instances
 
 -- mark_worked --
 -- Remember on which instances this tick worked, so that the next one begins with the others.
-UPDATE pool.instances SET worked_at = now() WHERE id = ANY (CAST(:instance_ids AS text[]));
+UPDATE pool.instances SET worked_at = now()
+ WHERE id IN (SELECT id FROM pool.instances WHERE id = ANY (CAST(:instance_ids AS text[])) FOR UPDATE SKIP LOCKED);
 
 -- record_built --
 -- Record that the services side finished a creation.
@@ -307,7 +328,7 @@ SELECT i.id, i.status, i.status_since, i.reason, i.version, i.protected, i.intro
        i.observed, i.deploy_status, i.health_reason, i.failed_checks, i.failing_since, i.created_at, i.claim_id,
        c.agent_name, c.owner_id, c.conversation_id, c.invite_url
   FROM pool.instances AS i
-  LEFT JOIN pool.claims AS c ON c.id = i.claim_id AND i.status <> 'destroying'
+  LEFT JOIN pool.claims AS c ON c.id = i.claim_id AND c.instance_id = i.id AND i.status <> 'destroying'
  WHERE (CAST(:statuses AS text[]) IS NULL OR i.status = ANY (CAST(:statuses AS text[])))
    AND (CAST(:instance_id AS text) IS NULL OR i.id = CAST(:instance_id AS text))
    AND (CAST(:after_id AS text) IS NULL
@@ -325,7 +346,8 @@ SELECT id, at, kind, instance_id, claim_id, actor, details
  LIMIT CAST(:most AS integer);
 
 -- begin_kill --
--- Take one instance for destruction, whatever its status, unless it is protected or already being destroyed; its claim ends.
+-- Take one instance for destruction, whatever its status, unless it is protected or already being destroyed. The claim that
+-- holds it ends; one that was set aside keeps the id of a claim that may have gone on to another instance.
 WITH done AS (
     UPDATE pool.instances AS i
        SET status = 'destroying', status_since = now(), version = i.version + 1, reason = CAST(:reason AS text),
@@ -339,7 +361,7 @@ WITH done AS (
 ), claim AS (
     UPDATE pool.claims AS c
        SET status = 'ended', ended_at = now(), finished_at = coalesce(c.finished_at, now()), instructions = NULL
-      FROM done WHERE c.id = done.claim_id AND c.status IN ('open', 'claimed', 'pending_acceptance')
+      FROM done WHERE c.id = done.claim_id AND c.instance_id = done.id AND c.status IN ('open', 'claimed', 'pending_acceptance')
 ), event AS (
     INSERT INTO pool.events (kind, instance_id, claim_id, actor, details)
     SELECT 'instance.destroying', done.id, done.claim_id, 'operator', jsonb_build_object('reason', CAST(:reason AS text))
@@ -397,14 +419,15 @@ SELECT 1 AS yes FROM pool.events
  LIMIT 1;
 
 -- list_running_operations --
--- Read the operations that are not finished.
+-- Read the operations that are not finished, of one kind or of all, the oldest first.
 SELECT o.id, o.kind, o.status, o.instance_ids, o.image, o.problem, o.created_at, o.finished_at,
+       extract(epoch FROM now() - o.created_at)::float8 AS age_seconds,
        (SELECT count(*) FROM pool.instances AS i WHERE i.id = ANY (o.instance_ids)
            AND (o.kind <> 'replenish' OR i.status = 'starting')) AS remaining
   FROM pool.operations AS o
- WHERE o.status = 'running'
+ WHERE o.status = 'running' AND (CAST(:kind AS text) IS NULL OR o.kind = CAST(:kind AS text))
  ORDER BY o.created_at
- LIMIT 100;
+ LIMIT CAST(:most AS integer);
 
 -- finish_operations --
 -- Close every operation on whose instances no work remains.

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from shared.api.pool import (
@@ -28,7 +28,7 @@ from shared.errors import NotFoundError, RemoteError, RequestError
 from shared.pool import store
 from shared.pool.context import Context
 from shared.pool.lifecycle import Status
-from shared.pool.operate import read_operation
+from shared.pool.operate import as_operation
 from shared.version import VERSION
 
 PAGE = 100
@@ -82,7 +82,7 @@ def status(context: Context) -> PoolStatus:
         desired_image=store.read_limits(context.db, context.settings).desired_image,
         last_tick=last_tick,
         warnings=last_tick.warnings if last_tick else ["no tick has run yet"],
-        operations=[read_operation(row["id"], context) for row in store.list_running_operations(context.db)[:20]],
+        operations=[as_operation(row) for row in store.list_running_operations(context.db, most=20)],
     )
 
 
@@ -126,7 +126,7 @@ def events(query: Mapping[str, str], context: Context) -> Events:
     """List events, newest first; `instanceId`, `limit` and `cursor` choose."""
     most = _limit(query)
     cursor = query.get("cursor")
-    if cursor is not None and not (cursor.isdigit() and len(cursor) < 19):
+    if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
         raise RequestError("The cursor is not one of ours.", code="invalid_query")
     rows = store.list_events(
         context.db, most=most + 1, instance_id=query.get("instanceId"), before=int(cursor) if cursor else None
@@ -142,7 +142,7 @@ def tools(context: Context) -> Any:
 
 def _limit(query: Mapping[str, str]) -> int:
     text = query.get("limit", str(PAGE))
-    if not (text.isdigit() and 1 <= int(text[:6]) <= MOST):
+    if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MOST):
         raise RequestError(f"limit is a whole number from 1 to {MOST}.", code="invalid_query")
     return int(text)
 
@@ -156,8 +156,8 @@ def _position(cursor: str | None) -> tuple[str, str] | None:
         return None
     try:
         created, instance_id = json.loads(base64.urlsafe_b64decode(cursor))
-        return datetime.fromisoformat(created).isoformat(), str(instance_id)
-    except (binascii.Error, ValueError, TypeError):
+        return datetime.fromisoformat(created).astimezone(UTC).isoformat(), str(instance_id)
+    except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError):
         raise RequestError("The cursor is not one of ours.", code="invalid_query") from None
 
 

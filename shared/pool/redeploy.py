@@ -12,6 +12,9 @@ from shared.pool.context import Context
 from shared.pool.time import Budget
 
 LEAST_SECONDS = 2.0
+MOST_AT_ONCE = 100
+LONGEST_SECONDS = 900.0
+"""After so long it is given up: one whose answer never arrives would restart its agent with every tick."""
 LONGEST_CALL_SECONDS = 30.0
 
 
@@ -23,6 +26,8 @@ def start_redeployment(operation_id: UUID, instance_id: str, image: str | None, 
     try:
         context.services.redeploy(instance_id, Redeploy(image=image), timeout_seconds=min(budget.left(), LONGEST_CALL_SECONDS))
     except RemoteRefusedError as error:
+        if error.remote_code == "in_progress":
+            return False
         store.finish_operation(context.db, operation_id, status="failed", problem=error.message)
         return True
     except RemoteError as error:
@@ -33,9 +38,13 @@ def start_redeployment(operation_id: UUID, instance_id: str, image: str | None, 
 
 
 def carry_on_redeployments(context: Context, *, budget: Budget) -> int:
-    """Ask again for redeployments that are not settled; returns how many now are."""
+    """Ask again for redeployments that are not settled, or give them up; returns how many now are settled."""
     settled = 0
-    for row in store.list_running_operations(context.db):
-        if row["kind"] == "redeploy" and budget.left() > LEAST_SECONDS:
+    for row in store.list_running_operations(context.db, kind="redeploy", most=MOST_AT_ONCE):
+        if row["age_seconds"] > LONGEST_SECONDS:
+            problem = f"it could not be confirmed within {LONGEST_SECONDS / 60:.0f} minutes; it may have happened"
+            store.finish_operation(context.db, row["id"], status="failed", problem=problem)
+            settled += 1
+        elif budget.left() > LEAST_SECONDS:
             settled += start_redeployment(row["id"], row["instance_ids"][0], row["image"], context, budget=budget)
     return settled

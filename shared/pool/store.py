@@ -86,6 +86,11 @@ def fail_claim(db: Session, claim_id: UUID, instance_id: str, generation: int, *
     return bool(db.run(query, claim_id=claim_id, instance_id=instance_id, generation=generation, problem=problem))
 
 
+def fail_abandoned_claims(db: Session, *, older_than_seconds: float) -> int:
+    """Close open claims of that age for which no instance is held any more; returns how many."""
+    return len(db.run(QUERIES["fail_abandoned_claims"], seconds=older_than_seconds))
+
+
 def look_at_supply(db: Database, *, excluded: Sequence[str]) -> Supply:
     """Tell how many are idle after all, and when the next one is likely to be, from measured starts."""
     row = db.read(QUERIES["look_at_supply"], excluded=list(excluded))[0]
@@ -140,10 +145,9 @@ def _iso(value: Any) -> str:
     return str(value.isoformat())
 
 
-def list_expired_leases(db: Database, instance_ids: Sequence[str] | None) -> list[ExpiredLease]:
-    """Read the claims that did not finish in time."""
-    ids = None if instance_ids is None else list(instance_ids)
-    return [ExpiredLease(**row) for row in db.read(QUERIES["list_expired_leases"], instance_ids=ids)]
+def list_expired_leases(db: Database) -> list[ExpiredLease]:
+    """Read the claims that did not finish in time, the longest overdue first."""
+    return [ExpiredLease(**row) for row in db.read(QUERIES["list_expired_leases"])]
 
 
 def retire_unusable(db: Session, *, actor: str) -> int:
@@ -307,9 +311,9 @@ def read_operation(db: Database, operation_id: UUID) -> Row | None:
     return rows[0] if rows else None
 
 
-def list_running_operations(db: Database) -> list[Row]:
-    """Read the operations that are not finished."""
-    return list(db.read(QUERIES["list_running_operations"]))
+def list_running_operations(db: Database, *, most: int, kind: str | None = None) -> list[Row]:
+    """Read the operations that are not finished, the oldest first, with their age in seconds."""
+    return list(db.read(QUERIES["list_running_operations"], kind=kind, most=most))
 
 
 def find_kill(db: Database, instance_id: str) -> UUID | None:

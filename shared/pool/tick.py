@@ -1,4 +1,4 @@
-"""The tick: observe → settle expired leases → apply moves → carry on with work → replenish → record.
+"""The tick: observe and apply what follows → settle expired leases → retire → replenish → carry on with work → record.
 
 Alone (a lease in the database), within a time budget, resumable at any line, harmless when doubled or missed.
 """
@@ -6,14 +6,17 @@ Alone (a lease in the database), within a time budget, resumable at any line, ha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime
 from uuid import uuid4
 
 from shared import log
 from shared.api.pool import ObserveRequest, RunTick, TickResult
-from shared.errors import AppError, RemoteError
+from shared.errors import AppError
 from shared.pool import store
 from shared.pool.context import Context
+from shared.pool.models import ExpiredLease
 from shared.pool.observe import Round, observe
 from shared.pool.redeploy import carry_on_redeployments
 from shared.pool.replenish import replenish
@@ -24,6 +27,10 @@ from shared.pool.work import Progress, work
 ACTOR = "tick"
 LEASE_MARGIN_SECONDS = 30.0
 """By how much the tick's lease outlives its budget: a call that was begun may still be answered."""
+OBSERVING_SHARE = 0.6
+"""How much of the budget observing may spend, however slow the other side is."""
+SETTLED_AT_ONCE = 8
+LEAST_SECONDS = 2.0
 
 
 def tick(request: RunTick, context: Context, *, now: datetime) -> TickResult:
@@ -36,7 +43,7 @@ def tick(request: RunTick, context: Context, *, now: datetime) -> TickResult:
     tick_id = store.begin_tick(context.db)
     record: dict[str, object] = {"seen": {}, "decided": {}, "done": {}, "warnings": []}
     try:
-        outcome = _run(request, context, record, budget=budget, now=now)
+        outcome = _run(request, context, record, budget=budget, now=now, turn=tick_id)
     except Exception as error:
         record["warnings"] = [*_warnings(record), error.message if isinstance(error, AppError) else "it crashed; see the log"]
         store.finish_tick(context.db, tick_id, holder, outcome="failed", record=record)
@@ -52,20 +59,24 @@ def observe_some(request: ObserveRequest, context: Context, *, now: datetime) ->
     return TickResult(outcome="held_back" if result.plan and result.plan.held_back else "done", warnings=result.warnings)
 
 
-def _run(request: RunTick, context: Context, record: dict[str, object], *, budget: Budget, now: datetime) -> str:
-    observed = observe(context, instance_ids=None, budget=budget, accept_losses=request.accept_losses, actor=ACTOR, now=now)
+def _run(request: RunTick, context: Context, record: dict[str, object], *, budget: Budget, now: datetime, turn: int) -> str:
+    share = Budget(budget.left() * OBSERVING_SHARE)
+    losses = request.accept_losses
+    observed = observe(context, instance_ids=None, budget=share, accept_losses=losses, actor=ACTOR, now=now, turn=turn)
     record.update(seen=observed.seen(), warnings=observed.warnings, decided=_decided(observed))
     if observed.plan is not None and observed.plan.held_back is not None:
         log.error("tick.held_back", reason=observed.plan.held_back)
         return "held_back"
-    settled = _settle_expired(context, observed.warnings)
+    settled = _settle_expired(context, observed.warnings, budget=Budget(budget.left() / 2))
+    closed = store.fail_abandoned_claims(context.db, older_than_seconds=_longest_claim_seconds(context))
     retired = store.retire_unusable(context.db, actor=ACTOR) + store.retire_surplus(context.db, context.settings, actor=ACTOR)
     created = replenish(context, actor=ACTOR)
     progress = _work(context, budget=budget)
     operations = carry_on_redeployments(context, budget=budget) + store.finish_operations(context.db)
     store.forget_old(context.db)
     record["decided"] = {**_decided(observed), "retired": retired, "created": len(created)}
-    record["done"] = {**progress.done(), "applied": observed.applied, "settled": settled, "operationsFinished": operations}
+    counts = {"applied": observed.applied, "settled": settled, "claimsClosed": closed, "operationsFinished": operations}
+    record["done"] = {**progress.done(), **counts}
     _warn(context, observed.warnings, progress)
     return "done"
 
@@ -76,18 +87,39 @@ def _decided(observed: Round) -> dict[str, object]:
     return {"moves": observed.plan.changes(), "losses": observed.plan.losses, "overtaken": observed.overtaken}
 
 
-def _settle_expired(context: Context, warnings: list[str]) -> int:
-    settled = 0
-    for lease in store.list_expired_leases(context.db, None):
-        try:
-            outcome = settle(lease.id, lease.generation, lease.claim_id, context, actor=ACTOR)
-        except RemoteError as error:
-            warnings.append(f"the claim on {lease.id} could not be settled: {error.message}")
-            continue
-        settled += 1
+def _settle_expired(context: Context, warnings: list[str], *, budget: Budget) -> int:
+    """Settle several at a time while *budget* lasts; one failure stops no other, and is tried again by the next tick (P36)."""
+    leases = store.list_expired_leases(context.db)
+    if not leases:
+        return 0
+
+    def step(lease: ExpiredLease) -> str | None:
+        return _settle_one(lease, context) if budget.left() >= LEAST_SECONDS else "the time was used up"
+
+    with ThreadPoolExecutor(min(SETTLED_AT_ONCE, len(leases)), thread_name_prefix="settle") as threads:
+        problems = [future.result() for future in [threads.submit(copy_context().run, step, lease) for lease in leases]]
+    unsettled = [(lease, problem) for lease, problem in zip(leases, problems, strict=True) if problem is not None]
+    if unsettled:
+        first, problem = unsettled[0]
+        warnings.append(f"{len(unsettled)} expired claims could not be settled, for example on {first.id}: {problem}")
+    return len(leases) - len(unsettled)
+
+
+def _settle_one(lease: ExpiredLease, context: Context) -> str | None:
+    """Settle one and fail its claim unless it was completed; returns what stood against it, in words."""
+    try:
+        outcome = settle(lease.id, lease.generation, lease.claim_id, context, actor=ACTOR)
         problem = f"its process did not finish; introduced: {outcome.introduced}"
         store.fail_claim(context.db, lease.claim_id, lease.id, lease.generation, problem=problem)
-    return settled
+    except AppError as error:
+        log.warning("lease.unsettled", instance_id=lease.id, claim_id=str(lease.claim_id), reason=error.message)
+        return error.message
+    return None
+
+
+def _longest_claim_seconds(context: Context) -> float:
+    """Return an age at which no process can still be working on a claim: all its attempts, and the last one's lease."""
+    return context.settings.claim_timeout_seconds + context.settings.claim_lease_seconds
 
 
 def _work(context: Context, *, budget: Budget) -> Progress:

@@ -68,8 +68,11 @@ def _found(target: Target, sent: HandOver, request: Settle, context: Context) ->
         joined=sent.joining,
         status=Outcome.JOINED if sent.joining else Outcome.CREATED,
     )
-    kept = hand_overs.record_answer(context.db, target.id, generation=request.generation, answer=answer, although_closed=True)
-    return answer if kept else None
+    if hand_overs.record_answer(context.db, target.id, generation=request.generation, answer=answer, although_closed=True):
+        return answer
+    # Somebody who settles at the same time kept it first, or a newer introduction or a reset has made it void.
+    latest = hand_overs.read_hand_over(context.db, target.id, generation=request.generation)
+    return latest.answer if latest is not None else None
 
 
 def reset(instance_id: str, request: Reset, context: Context) -> Cleaned:

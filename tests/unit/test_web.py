@@ -194,6 +194,12 @@ def test_a_request_id_is_kept_when_it_is_sane_and_made_when_not(client: FlaskCli
     assert len(client.get("/things/a", headers={"X-Request-Id": "<script>"}).headers["X-Request-Id"]) == 32
 
 
+@pytest.mark.parametrize("trace", ["9" * 5000, "/" + "9" * 5000, "/".join(["a" * 32, "9" * 5000]), "/".join(["a" * 32, "²"])])
+def test_a_strange_trace_does_no_harm(client: FlaskClient, trace: str) -> None:
+    answer = client.get("/busy", headers={"X-Cloud-Trace-Context": trace, "traceparent": trace})
+    assert answer.is_json
+
+
 def test_traces_reach_the_log_in_the_shape_of_cloud_logging(client: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
     client.get("/busy", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
     line = json.loads(capsys.readouterr().err.splitlines()[-1])

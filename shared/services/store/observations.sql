@@ -18,7 +18,7 @@ RETURNING id, began_at,
 -- record_seen --
 -- Store what the provider said of some services, and what it still allows. What was seen by an observation that began later
 -- stays. A verdict belongs to a running deployment: it ends when the deployment changes or no longer runs. What the provider
--- left out is unchanged.
+-- left out is unchanged. Bulk writers lock rows in the order of their ids, so that two of them cannot wait for each other.
 WITH seen AS (
     SELECT i.id, s.*,
            coalesce(s.deployment_id, i.deployment_id) IS NOT DISTINCT FROM i.deployment_id
@@ -27,6 +27,7 @@ WITH seen AS (
                AS s (service_id text, deployment_id text, deploy_status text, image text, domain text, began_at timestamptz)
       JOIN services.instances AS i ON i.service_id = s.service_id
      WHERE i.state <> 'destroyed'
+     ORDER BY i.id FOR UPDATE OF i
 ), told AS (
     UPDATE services.facts
        SET hourly_limit = coalesce(CAST(:hourly_limit AS integer), hourly_limit),
@@ -69,16 +70,21 @@ WITH ended AS (
        SET expires_at = ended.began_at + make_interval(secs => CAST(:interval_seconds AS float8))
       FROM ended
      WHERE held.name = 'listing' AND held.holder = CAST(:holder AS uuid)
-), missed AS (
-    UPDATE services.instances AS i
-       SET missing_since = coalesce(i.missing_since, ended.began_at),
-           gone = i.gone OR coalesce(i.missing_since, ended.began_at) <= ended.began_at - interval '60 seconds'
-      FROM ended
+), absent AS (
+    SELECT i.id, ended.began_at
+      FROM services.instances AS i, ended
      WHERE ended.complete AND i.state = 'created' AND i.built_at < ended.began_at
        AND (i.seen_at IS NULL OR i.seen_at < ended.began_at)
        AND i.topology = CAST(:topology AS text)
        AND (CAST(:project_id AS text) IS NULL OR i.project_id = CAST(:project_id AS text))
        AND (CAST(:environment_id AS text) IS NULL OR i.environment_id = CAST(:environment_id AS text))
+     ORDER BY i.id FOR UPDATE OF i
+), missed AS (
+    UPDATE services.instances AS i
+       SET missing_since = coalesce(i.missing_since, absent.began_at),
+           gone = i.gone OR coalesce(i.missing_since, absent.began_at) <= absent.began_at - interval '60 seconds'
+      FROM absent
+     WHERE i.id = absent.id AND i.state = 'created' AND (i.seen_at IS NULL OR i.seen_at < absent.began_at)
 )
 DELETE FROM services.listings WHERE id <= CAST(:listing_id AS bigint) - 50;
 
@@ -108,6 +114,8 @@ WITH verdicts AS (
     SELECT * FROM json_to_recordset(CAST(:verdicts AS json))
         AS v (id text, deployment_id text, checked_before timestamptz, checked_at timestamptz, health text, reason text,
               told boolean, conversation_id text, clean boolean, sent_generation bigint)
+), held AS (
+    SELECT i.id FROM services.instances AS i JOIN verdicts AS v ON v.id = i.id ORDER BY i.id FOR UPDATE OF i
 )
 UPDATE services.instances AS i
    SET health = v.health, health_reason = v.reason, checked_at = v.checked_at,
@@ -122,7 +130,7 @@ UPDATE services.instances AS i
        conversation_read_at = CASE WHEN v.health <> 'ready' THEN NULL
                                    WHEN v.told AND i.conversation_read_at IS NULL AND i.sent_generation = v.sent_generation
                                    THEN v.checked_at ELSE i.conversation_read_at END
-  FROM verdicts AS v
+  FROM verdicts AS v JOIN held ON held.id = v.id
  WHERE i.id = v.id AND i.state = 'created' AND i.deploy_status = 'SUCCESS'
    AND i.deployment_id IS NOT DISTINCT FROM v.deployment_id AND i.checked_at IS NOT DISTINCT FROM v.checked_before
 RETURNING i.id, i.health, i.health_reason, i.failed_checks, i.failing_since, i.checked_at, i.conversation_id, i.clean,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
+import pytest
 
 from shared.pool.lifecycle import Status
-from tests.factories import insert_instance
+from tests.factories import insert_instance, query
 from tests.pool_world import Pool
 
 
@@ -140,6 +143,34 @@ def test_a_redeployment_that_could_not_start_is_carried_on_by_the_tick(pool: Poo
     assert pool.http.get(f"/api/pool/operations/{answer.json()['operationId']}").json()["status"] == "done"
 
 
+def test_a_redeployment_during_other_work_waits_for_its_turn(pool: Pool) -> None:
+    """A busy instance is no refusal: the tick asks again."""
+    name = next(iter(pool.statuses()))
+    busy = (
+        "UPDATE services.instances SET worker = gen_random_uuid(), worker_expires_at = now() + interval '1 min' WHERE id = :id;"
+    )
+    pool.world.run(busy, id=name)
+    answer = pool.http.post(f"/api/pool/instances/{name}/redeploy")
+    assert answer.status_code == 202, answer.text
+    pool.let_time_pass()
+    pool.tick()
+    assert pool.http.get(f"/api/pool/operations/{answer.json()['operationId']}").json()["status"] == "done"
+
+
+def test_a_redeployment_that_is_never_confirmed_is_given_up(pool: Pool) -> None:
+    """Else an answer that is always lost would restart an agent with every tick."""
+    name = next(iter(pool.statuses()))
+    pool.world.railway.fail("environmentPatchCommit", "lose", times=None)
+    operation = pool.http.post(f"/api/pool/instances/{name}/redeploy").json()["operationId"]
+    pool.db.run(query("UPDATE pool.operations SET created_at = created_at - interval '20 minutes'"))
+    calls = pool.world.calls().count(("railway", "environmentPatchCommit"))
+    pool.let_time_pass()
+    pool.tick()
+    found = pool.http.get(f"/api/pool/operations/{operation}").json()
+    assert (found["status"], "may have happened" in found["problem"]) == ("failed", True)
+    assert pool.world.calls().count(("railway", "environmentPatchCommit")) == calls
+
+
 def test_settings_are_live(pool: Pool) -> None:
     settings = pool.http.get("/api/pool/settings").json()
     changed = pool.http.put("/api/pool/settings", json={"minIdle": 5, "version": settings["version"]})
@@ -174,6 +205,21 @@ def test_agents_are_listed_by_page_and_by_status(make_pool: Callable[..., Pool])
     check_error(pool.http.get("/api/pool/agents", params={"status": "asleep"}), 400, "invalid_query")
     check_error(pool.http.get("/api/pool/agents", params={"cursor": "%%%"}), 400, "invalid_query")
     check_error(pool.http.get("/api/pool/agents", params={"limit": "0"}), 400, "invalid_query")
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("agents", {"limit": "²"}),
+        ("agents", {"limit": "0005001"}),
+        ("ticks", {"limit": "9" * 5000}),
+        ("events", {"cursor": "²"}),
+        ("agents", {"cursor": base64.urlsafe_b64encode(b"[" * 3000).decode()}),
+        ("agents", {"cursor": base64.urlsafe_b64encode(b'["0001-01-01T00:00:00+23:59", "a"]').decode()}),
+    ],
+)
+def test_no_number_and_no_cursor_is_too_strange_to_be_refused(make_pool: Callable[..., Pool], path: str, params: Any) -> None:
+    check_error(make_pool().http.get(f"/api/pool/{path}", params=params), 400, "invalid_query")
 
 
 def test_one_instance_is_shown_with_claim_ledger_and_history(pool: Pool) -> None:

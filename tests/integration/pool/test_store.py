@@ -227,6 +227,26 @@ def test_a_lowered_target_retires_the_oldest_and_a_returned_one_is_kept(database
     assert store.retire_surplus(database, three, actor="tick") == 0
 
 
+def test_the_first_tick_on_a_pool_that_is_there_already_retires_nothing(database: Database, settings: PoolSettings) -> None:
+    for number in range(5):
+        insert_instance(database, f"i{number}")
+    assert store.retire_surplus(database, settings.model_copy(update={"pool_min_idle": 2}), actor="tick") == 0
+    assert set(statuses(database).values()) == {"idle"}
+
+
+def test_observations_wait_for_no_row_that_somebody_is_changing(database: Database) -> None:
+    """P1: it will have changed, so the observation has lost the race; and statements that do not wait cannot lock each other."""
+    for name in ("a", "b"):
+        insert_instance(database, name)
+    moves = [Move(one, seen(ServiceStatus.GONE), S.DEAD, "gone") for one in store.list_to_observe(database, None)]
+    with database.transaction() as other:
+        store.set_protected(other, "a", protected=True)
+        written = store.apply_observations(database, [changed_row(move, None) for move in moves], actor="tick")
+        assert store.retire_unusable(database, actor="tick") == 1
+    assert written == {"b": S.DEAD}
+    assert statuses(database) == {"a": "idle", "b": "destroying"}
+
+
 # --- destroying
 
 

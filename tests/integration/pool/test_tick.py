@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +148,52 @@ def _have_many(pool: Pool, names: list[str]) -> None:
         ),
         names=names,
     )
+
+
+def test_what_a_tick_did_not_observe_is_observed_by_the_next(make_pool: Callable[..., Pool]) -> None:
+    """P36: here each tick gets one batch answered."""
+    pool = make_pool(pool_min_idle=0, pool_max_instances=5000)
+    _have_many(pool, [f"n{number:05d}" for number in range(700)])
+    answered = 0
+
+    def once(environ: dict[str, str], start_response: Callable[..., object]) -> object:
+        nonlocal answered
+        answered += 1
+        if answered == 1:
+            return pool.world.gateway(environ, start_response)  # type: ignore[arg-type]
+        start_response("503 Service Unavailable", [("Content-Type", "application/json")])
+        return [b"{}"]
+
+    services = ServicesApi("http://services", pool.context.settings.services_api_key, transport=InProcess(once, Deaths()))
+    context = Context(pool.db, services, pool.context.tick, pool.context.settings)
+    http = httpx.Client(base_url="http://pool", transport=InProcess(serve({"tick": context}), Deaths()))
+    for _ in range(2):
+        answered = 0
+        http.post("/tick", json={}, headers={"Authorization": "Bearer the-services-key"})
+    unseen = pool.db.run(query("SELECT count(*) AS n FROM pool.instances WHERE observed IS NULL"))
+    assert unseen[0]["n"] == 0
+
+
+def test_settling_many_claims_spends_only_its_share_of_the_tick(make_pool: Callable[..., Pool]) -> None:
+    """P36: an instance that does not answer when it is asked delays neither the others nor what else the tick has to do."""
+    pool = make_pool(pool_min_idle=0, tick_budget_seconds=5)
+    for number in range(30):
+        insert_instance(pool.db, f"i{number:02d}", Status.CLAIMING, lease=-1, generation=1)
+
+    def slow(environ: object, start_response: Callable[..., object]) -> list[bytes]:
+        time.sleep(0.3)
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b'{"introduced": "never"}']
+
+    services = ServicesApi("http://slow", pool.context.settings.services_api_key, transport=httpx.WSGITransport(slow))
+    context = Context(pool.db, services, pool.context.tick, pool.context.settings)
+    http = httpx.Client(base_url="http://pool", transport=InProcess(serve({"tick": context}), Deaths()))
+    began = time.monotonic()
+    result = http.post("/tick", json={}, headers={"Authorization": "Bearer the-services-key"}).json()
+    assert time.monotonic() - began < 5
+    assert 0 < counts(pool)["idle"] < 30
+    assert any("could not be settled" in warning for warning in result["warnings"])
+    assert result["outcome"] == "done"
 
 
 # --- doubt destroys nothing

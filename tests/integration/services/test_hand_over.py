@@ -438,3 +438,15 @@ def test_nothing_of_an_introduction_prints(stage: Stage, capfd: pytest.CaptureFi
     printed = "".join(capfd.readouterr()) + caught.value.message + repr(caught.value.details)
     for secret in ("the caller's own words", "grant-secret", token_of("a")):
         assert secret not in printed
+
+
+def test_two_who_settle_at_once_hear_the_same(stage: Stage) -> None:
+    """P2: the one whose finding came second must not call the instance doubtful."""
+    stage.build("a")
+    stage.agent("a").fail("provision", "lose")
+    refused(stage)
+    heard: list[Settled] = []
+    stage.agent("a").fail("status", "hook", after=lambda: heard.append(settled(stage)))
+    heard.append(settled(stage))
+    assert [one.introduced for one in heard] == [Introduction.BOUND, Introduction.BOUND]
+    assert heard[0] == heard[1]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
 from infra.runtime.agent import Mode
 from shared.api.services import ServiceStatus, StatusBatch
+from shared.db import Query
 from shared.services import configure, observe
+from shared.services.hosting.base import Seen
+from shared.services.runtime import Verdict
+from shared.services.store import observations
+from shared.services.store.observations import Checked
 from tests.integration.services.stage import Stage, a_hand_over
 
 
@@ -286,3 +292,28 @@ def test_an_instance_that_was_never_introduced_is_not_asked_whom_it_talks_to(sta
     stage.look_at("a")
 
     assert "status" not in stage.agent("a").operations()
+
+
+@pytest.mark.parametrize("kind", ["seen", "verdicts"])
+def test_bulk_writers_lock_in_one_order_so_that_no_two_wait_for_each_other(stage: Stage, kind: str) -> None:
+    """A listing names instances in the provider's order, checks in the order of their urgency; both may be stored at once."""
+    names = ["e", "d", "c", "b", "a"]
+    stage.insert(*names)
+    stage.do("UPDATE services.instances SET deploy_status = 'SUCCESS', deployment_id = 'd';")
+    batch = observations.read_batch(stage.db, None, after="", count=10, first_image="i")
+    rows = {row.id: row for row in batch.watched}
+    seen = [(Seen(f"service-{name}", name, "d", "SUCCESS", None, None), batch.now) for name in names]
+    checked = [Checked(rows[name], Verdict.READY, "", batch.now) for name in names]
+    with ThreadPoolExecutor(1) as threads, stage.db.transaction() as other:
+        other.run(Query.parse("test", "SELECT id FROM services.instances WHERE id = 'c' FOR UPDATE;"))
+        writing = threads.submit(
+            lambda: (
+                observations.record_seen(stage.db, seen) if kind == "seen" else observations.record_verdicts(stage.db, checked)
+            )
+        )
+        blocked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock';"
+        while not writing.done() and not stage.do(blocked):
+            time.sleep(0.01)
+        free = other.run(Query.parse("test", "SELECT id FROM services.instances ORDER BY id FOR UPDATE SKIP LOCKED;"))
+        assert [row["id"] for row in free] == ["c", "d", "e"]
+    writing.result()
