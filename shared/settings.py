@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError
 
 from shared.errors import SettingsError
 
@@ -65,3 +65,14 @@ def separated(value: object) -> object:
 def reveal(secret: SecretStr) -> str:
     """Return the text of a secret; every use of it in the tree is a call of this name."""
     return secret.get_secret_value()
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    text = reveal(key).strip()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("it has a character that no HTTP header can carry")
+    return SecretStr(text)
+
+
+SendableKey = Annotated[SecretStr, AfterValidator(_sendable)]
+"""A key that travels in a header: without the line break that a mounted file ends with, and fit for one (P18, P43)."""

@@ -123,6 +123,7 @@ class World:
         for table in ("instances", "instance_services"):
             self.run(f"UPDATE services.{table} SET worker_expires_at = {past} WHERE worker IS NOT NULL;")
             self.run(f"UPDATE services.{table} SET next_try_at = {past} WHERE next_try_at IS NOT NULL;")
+        self.run(f"UPDATE services.leases SET expires_at = {past} WHERE name LIKE 'environment:%';")
 
     def heal(self) -> None:
         """End every arranged failure."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from shared import log
 from shared.api.services import Created, CreateInstance, Working
 from shared.errors import AppError, ConflictError, NotConfiguredError, RequestError
 from shared.services import destroy, launch, names
+from shared.services.alone import alone
 from shared.services.context import Context
 from shared.services.hosting.base import Placement
 from shared.services.models import Instance, SealedSecrets, State
@@ -155,9 +157,11 @@ def _do(step: str, row: Instance, context: Context) -> _Done:
         return _Done()
     if step == DEPLOY:
         wanted = launch.launch_for(row, context)
-        context.host.deploy(row.placement, wanted)
+        with alone(row.placement, context):
+            context.host.deploy(row.placement, wanted)
         return _Done(image=wanted.image)
-    return _Done(context.host.take(step, row.name, row.placement, doubtful=row.step_begun))
+    with alone(row.placement, context) if step in context.host.lone_steps else nullcontext():
+        return _Done(context.host.take(step, row.name, row.placement, doubtful=row.step_begun))
 
 
 def _failed(row: Instance, error: AppError, context: Context, *, worker: UUID) -> Created | Working:
@@ -175,8 +179,13 @@ def _failed(row: Instance, error: AppError, context: Context, *, worker: UUID) -
 
 
 def _overtaken(instance_id: str, context: Context, *, worker: UUID, deadline: Deadline) -> Created | Working:
-    """Stop building. When the reason is a tombstone, take down what was built: we are the worker who knows of it."""
+    """Stop building. When the reason is a tombstone, take down what was built: we are the worker who knows of it.
+
+    A destruction that had ended, and that our step opened again, has no worker; whoever asked for it asks no more.
+    """
     if _existing(instance_id, context).state is State.DESTROYING:
+        lease_seconds = context.settings.worker_lease_seconds
+        instances.take_worker(context.db, instance_id, state=State.DESTROYING, worker=worker, lease_seconds=lease_seconds)
         destroy.go_on(instance_id, context, worker=worker, deadline=deadline)
     return _answer(instance_id, context)
 

@@ -40,7 +40,7 @@ def go_on(instance_id: str, context: Context, *, worker: UUID, deadline: Deadlin
     if row is None or not _begin(row, TOOLS, context, worker=worker):
         return
     try:
-        finished = _release_tools(row, context, worker=worker, deadline=deadline) and _remove(row.id, context, worker=worker)
+        finished = _take_down(row, context, worker=worker, deadline=deadline)
     except AppError as error:
         instances.record_failure(
             context.db,
@@ -69,9 +69,29 @@ def _begin(row: Instance, step: str, context: Context, *, worker: UUID) -> bool:
     return instances.begin_destroying(context.db, row.id, worker=worker, step=step, lease_seconds=lease_seconds)
 
 
-def _release_tools(row: Instance, context: Context, *, worker: UUID, deadline: Deadline) -> bool:
-    """Release everything the ledger holds; one failure keeps no other from being tried. False when the time is over."""
+def _take_down(row: Instance, context: Context, *, worker: UUID, deadline: Deadline) -> bool:
+    """Release the tools, then remove the machine, whether all of them could be released or not. False when it has not ended.
+
+    One failure keeps nothing else from being tried; all of them are raised together.
+    """
     failures: list[AppError] = []
+    finished = False
+    try:
+        if _release_tools(row, context, worker=worker, deadline=deadline, failures=failures):
+            finished = _remove(row.id, context, worker=worker)
+    except AppError as error:
+        failures.append(error)
+    if failures:
+        raise _all_of(failures)
+    return finished
+
+
+def _release_tools(row: Instance, context: Context, *, worker: UUID, deadline: Deadline, failures: list[AppError]) -> bool:
+    """Release everything the ledger holds, and add what failed to *failures*. False when the time is over.
+
+    What was tried longest ago comes first, so that a vendor that takes all the time keeps no other waiting. After a failure the
+    machine does not wait for more time either: with a silent vendor there would never be any.
+    """
     living = ledger.list_living(context.db, row.id)
     for held in living:
         if not _begin(row, TOOLS, context, worker=worker):
@@ -82,9 +102,7 @@ def _release_tools(row: Instance, context: Context, *, worker: UUID, deadline: D
             failures.append(error)
         if not deadline.allows_another_step():
             break
-    if failures:
-        raise _all_of(failures)
-    return not living or deadline.allows_another_step()
+    return not living or bool(failures) or deadline.allows_another_step()
 
 
 def _remove(instance_id: str, context: Context, *, worker: UUID) -> bool:

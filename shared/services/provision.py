@@ -116,7 +116,7 @@ def _buy(row: LedgerRow, context: ProvisionContext, *, plugin: Plugin, worker: U
         variables=ledger.seal_variables(grant.variables, context.ring, instance_id=instance_id, tool=row.tool),
     )
     if state is None:
-        # Our lease ran out, and whoever took over has found or replaced what we bought.
+        _drop_unless_known(row, grant, context, plugin=plugin)
         raise _in_progress("Another call has taken over.")
     if state in (State.DESTROYING, State.DESTROYED):
         release(instance_id, grant.resource_id, context)
@@ -130,7 +130,12 @@ def _ask_vendor(
 ) -> tuple[LedgerRow, Grant]:
     """Assign a resource of our stock, or buy one; a name that the vendor gives no more is followed by the next attempt's."""
     if row.resource_id is not None:
-        return row, plugin.assign(row.resource_id, row.name)
+        try:
+            return row, plugin.assign(row.resource_id, row.name)
+        except RemoteRefusedError:
+            if plugin.is_gone(row.resource_id) is not True:
+                raise
+        row = _forget_lost(row, context, worker=worker)
     try:
         return row, plugin.provision(row.name, attempt=row.attempt, doubtful=doubtful)
     except RemoteRefusedError as error:
@@ -141,6 +146,25 @@ def _ask_vendor(
     if renamed is None:
         raise _in_progress("Another call has taken over.")
     return renamed, plugin.provision(renamed.name, attempt=renamed.attempt, doubtful=False)
+
+
+def _forget_lost(row: LedgerRow, context: ProvisionContext, *, worker: UUID) -> LedgerRow:
+    """Forget a resource of our stock that the vendor no longer has: it would fail one instance after the other."""
+    forgotten = ledger.forget_resource(context.db, row, worker=worker)
+    if forgotten is None:
+        raise _in_progress("Another call has taken over.")
+    log.warning("tool.lost_from_stock", instance_id=row.instance_id, tool=row.tool)
+    return forgotten
+
+
+def _drop_unless_known(row: LedgerRow, grant: Grant, context: ProvisionContext, *, plugin: Plugin) -> None:
+    """Our lease ran out. Whoever took over has found what we bought, or looked before it was there: then nobody knows of it."""
+    if ledger.is_known(context.db, row, resource_id=grant.resource_id):
+        return
+    try:
+        plugin.release(grant.resource_id)
+    except AppError as error:
+        log.warning("tool.left_behind", instance_id=row.instance_id, tool=row.tool, reason=error.message)
 
 
 # --- releasing

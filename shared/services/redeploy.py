@@ -8,6 +8,7 @@ from shared import log
 from shared.api.services import Redeploy, Redeployed
 from shared.errors import ConflictError, NotFoundError
 from shared.services import image, launch
+from shared.services.alone import alone
 from shared.services.context import Context
 from shared.services.models import Instance, State, checked_id
 from shared.services.store import instances, observations
@@ -28,7 +29,8 @@ def redeploy(instance_id: str, request: Redeploy, context: Context) -> Redeploye
         raise ConflictError("Somebody is working on that instance; ask again shortly.", code="in_progress", retry_after_seconds=5)
     try:
         wanted = image.pin(request.image, context) if request.image else image.image_to_launch(context)
-        context.host.deploy(instance.placement, launch.launch_for(instance, context, wanted_image=wanted), force=True)
+        with alone(instance.placement, context):
+            context.host.deploy(instance.placement, launch.launch_for(instance, context, wanted_image=wanted), force=True)
         observations.record_redeployed(context.db, instance_id, image=wanted)
     finally:
         instances.give_back(context.db, instance_id, worker=worker)

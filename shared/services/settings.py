@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from shared.settings import Settings
+from shared.settings import SendableKey, Settings
 
 _VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")
 OWN_VARIABLES = frozenset(
@@ -44,6 +44,9 @@ def _variables(text: object) -> object:
     for name in found:
         if not _VARIABLE.match(name) or name in OWN_VARIABLES:
             raise ValueError(f"{name[:60]!r} cannot be a variable of all instances")
+        if "${{" in found[name]:
+            # The host would put another variable in its place; a deployment refuses it, after everything was bought (P18).
+            raise ValueError(f"the value of {name!r} contains a reference of the host")
     return found
 
 
@@ -57,13 +60,13 @@ class CommonSettings(Settings):
     """What every function of the services side needs."""
 
     services_database_url: SecretStr = Field(description="the database of the services side")
-    services_api_key: SecretStr = Field(min_length=1, description="the key with which the services side is called")
+    services_api_key: SendableKey = Field(description="the key with which the services side is called")
     instance_secrets_key: SecretStr = Field(
         description="the ring of keys that encrypts instances' secrets: id:base64(32 bytes), comma-separated, the first encrypts"
     )
     pool_environment: str = Field("local", min_length=1, max_length=64, description="which environment's names are ours")
     worker_lease_seconds: float = Field(
-        150.0, gt=0, le=3600, description="how long one worker may be silent before another goes on; longer than any vendor call"
+        240.0, gt=0, le=3600, description="how long one worker may be silent before another goes on; longer than any step"
     )
 
 
@@ -93,3 +96,10 @@ class ServicesSettings(CommonSettings):
     health_timeout_seconds: float = Field(5.0, gt=0, le=60, description="how long a health check waits for an instance")
     health_concurrency: int = Field(40, ge=1, le=500, description="how many instances are asked at the same time")
     listing_share: float = Field(0.3, gt=0, le=1, description="which share of the host's hourly allowance listings may use")
+    sweep_mode: Literal["report", "delete"] = Field(
+        "report",
+        description="whether a sweep only reports what no table knows (report), or ends it when it is confirmed (delete)",
+    )
+    sweep_grace_seconds: float = Field(
+        3600.0, ge=0, le=2_592_000, description="how old something at a vendor must be before a sweep calls it an orphan"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import httpx
@@ -86,10 +87,24 @@ class ToolsApi:
         elif reply_code(reply) != "not_found":
             raise RemoteUnavailableError("The services side", reply.during, "has no function there", http_status=404)
 
-    def _send(self, method: str, path: str, tool: str, during: str, *, accept: tuple[int, ...] = ()) -> Reply:
+    def inventory(self, tool: str, *, cursor: str | None = None) -> Inventory:
+        """Read one page of what the tool's vendor holds under names of ours; the vendor is asked."""
+        params = {} if cursor is None else {"cursor": cursor}
+        return self._send("GET", f"/inventory/{_segment(tool)}", tool, f"the inventory of {tool}", params=params).parse(Inventory)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        tool: str,
+        during: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        accept: tuple[int, ...] = (),
+    ) -> Reply:
         json: dict[str, str] | None = {} if method == "POST" else None
         try:
-            return self._remote.send(method, path, during=during, json=json, accept=accept)
+            return self._remote.send(method, path, during=during, json=json, params=params, accept=accept)
         except RemoteError as error:
             raise _in_its_words(error, tool) from error
 

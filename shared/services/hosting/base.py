@@ -78,6 +78,10 @@ class Host(Protocol):
     def steps(self) -> tuple[str, ...]:
         """The steps of `take`, in their order; the deployment comes after the last one (P14, P15)."""
 
+    @property
+    def lone_steps(self) -> frozenset[str]:
+        """Those of `steps` that, like `deploy`, must not run beside each other in one environment: the caller sees to it."""
+
     def place(self) -> Placement:
         """Return the placement that a new instance starts with. Makes no call."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 PAGE_SIZE = 200
@@ -58,7 +58,7 @@ class Volume(_Model):
     """A volume of a project; it tells neither its service nor whether it is being deleted."""
 
     id: str
-    created_at: str
+    created_at: AwareDatetime
 
 
 class VolumeInstance(_Model):

@@ -34,7 +34,7 @@ from shared.services.hosting.documents import (
     VolumesOfProject,
 )
 from shared.services.hosting.refusals import better, failure_in
-from shared.settings import Settings, reveal, separated
+from shared.settings import SendableKey, Settings, reveal, separated
 
 if TYPE_CHECKING:
     import httpx
@@ -45,6 +45,8 @@ CALLER = "convos-agents"
 """Stands in the address: callers without a query string meet Cloudflare's own limit of about ten requests a second."""
 TIMEOUT_SECONDS = 60.0
 """Railway's own client waits 90 s; a few of its creations take longer than 30."""
+READ_SECONDS = 30.0
+"""A look may be repeated at any time; and a step that looks, creates and looks again must end within its worker's lease."""
 MOST_PAGES = 500
 
 
@@ -58,7 +60,7 @@ class RailwaySettings(Settings):
     """Where instances are hosted, and as whom we ask."""
 
     railway_api_url: str = Field("https://backboard.railway.com/graphql/v2", description="the address of Railway's GraphQL API")
-    railway_api_token: Annotated[tuple[SecretStr, ...], BeforeValidator(separated)] = Field(
+    railway_api_token: Annotated[tuple[SendableKey, ...], BeforeValidator(separated)] = Field(
         min_length=1, description="account or workspace tokens of Railway, comma-separated, used in turn"
     )
     railway_topology: Literal["shared", "sharded"] = Field(
@@ -224,6 +226,7 @@ class RailwayApi:
                 json={"query": DOCUMENTS[name], "variables": given},
                 params={"source": CALLER},
                 headers={"Authorization": f"Bearer {reveal(next(self._tokens))}"},
+                timeout_seconds=READ_SECONDS if repeatable else None,
                 repeatable=repeatable,
             )
         except RemoteError as error:

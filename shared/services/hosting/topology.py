@@ -146,7 +146,7 @@ class _Railway:
         instances = self._api.volume_instances(_known(placement.environment_id))
         attached = {instance.volume_id for instance in instances}
         oldest = self._now() - VOLUME_APPEARS_WITHIN
-        if any(volume.id not in attached and datetime.fromisoformat(volume.created_at) > oldest for volume in volumes):
+        if any(volume.id not in attached and volume.created_at > oldest for volume in volumes):
             raise _not_visible_yet("the volume listing")
         return tuple(instance.volume_id for instance in instances if instance.service_id == service_id and not instance.is_gone)
 
@@ -225,6 +225,7 @@ class SharedProject(_Railway):
 
     topology = "shared"
     steps = ("service", "volume", "domain")
+    lone_steps = frozenset({"domain"})
 
     def __init__(
         self, settings: RailwaySettings, api: RailwayApi, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Protocol
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import SecretStr
 
-from shared.errors import RemoteError, RemoteRefusedError
+from shared.errors import RemoteError, RemoteRefusedError, RequestError
 from shared.remote import Reply
 from shared.services import names
-from shared.settings import reveal
+from shared.settings import SendableKey
 
 NAME_SPENT = "name_spent"
 """Code of a RemoteRefusedError: this vendor gives a name once only, so the caller takes the next attempt, with its own name."""
+_LONGEST_CURSOR = 9
 
-
-def _sendable(key: SecretStr) -> SecretStr:
-    text = reveal(key).strip()
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("it has a character that no HTTP header can carry")
-    return SecretStr(text)
-
-
-VendorKey = Annotated[SecretStr, AfterValidator(_sendable)]
-"""A vendor's key in a settings model: without the line break that a mounted file ends with, and fit for a header (P18, P43)."""
+VendorKey = SendableKey
+"""A vendor's key in a settings model."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +111,15 @@ def same_instance(candidate: str, name: str) -> bool:
     if left is None or right is None:
         return candidate == name
     return (left.environment_key, left.instance_key) == (right.environment_key, right.instance_key)
+
+
+def numbered(cursor: str | None, *, first: int) -> int:
+    """Return the place in an inventory that a cursor of digits names, or RequestError: it comes from a caller."""
+    if cursor is None:
+        return first
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= _LONGEST_CURSOR and int(cursor) >= first):
+        raise RequestError("That is no cursor of this inventory.", code="invalid_query")
+    return int(cursor)
 
 
 def told(ask: Callable[[], bool | None]) -> bool | None:

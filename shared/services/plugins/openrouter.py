@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from shared.remote import Remote, Retry
 from shared.services import names
-from shared.services.plugins.base import Grant, Held, Page, VendorKey, confirm, same_instance, told
+from shared.services.plugins.base import Grant, Held, Page, VendorKey, confirm, numbered, same_instance, told
 from shared.settings import Settings, reveal
 
 _OVERLAP = 10
@@ -102,7 +102,7 @@ class OpenRouter:
 
     def inventory(self, cursor: str | None) -> Page:
         """List the keys under our names, disabled ones too, newest first; the cursor is the offset."""
-        offset = int(cursor or 0)
+        offset = numbered(cursor, first=0)
         keys = self._page(offset)
         held = tuple(Held(key.hash, key.name, key.created_at) for key in keys if names.parse(key.name) is not None)
         return Page(held, None if len(keys) <= _OVERLAP else str(offset + len(keys) - _OVERLAP))

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, SecretStr
 from shared.errors import RemoteRefusedError, RemoteUnavailableError
 from shared.remote import Remote, Reply, Retry, read_error_body
 from shared.services import names
-from shared.services.plugins.base import Grant, Held, Page, VendorKey, confirm, told
+from shared.services.plugins.base import Grant, Held, Page, VendorKey, confirm, numbered, told
 from shared.settings import Settings, reveal
 
 _SEARCH = {"filter[country_code]": "US", "filter[features][]": "sms", "filter[limit]": 20}
@@ -155,7 +155,7 @@ class Telnyx:
 
     def inventory(self, cursor: str | None) -> Page:
         """List the numbers labelled with names of ours, newest first; the cursor is the page's number."""
-        page = int(cursor or 1)
+        page = numbered(cursor, first=1)
         numbers = self._list_page(page)
         ours = (row for row in numbers.data if row.status not in _LOST)
         found = ((row, row.customer_reference or "") for row in ours)

@@ -77,6 +77,17 @@ def next_attempt(db: Session, row: LedgerRow, *, name: str, worker: UUID) -> Led
     return _only(db.run(QUERIES["next_attempt"], id=row.id, attempt=row.attempt + 1, name=name, worker=worker))
 
 
+def forget_resource(db: Session, row: LedgerRow, *, worker: UUID) -> LedgerRow | None:
+    """Forget which resource of our stock a line was to hand out; None when the line is somebody else's by now."""
+    return _only(db.run(QUERIES["forget_resource"], id=row.id, worker=worker))
+
+
+def is_known(db: Session, row: LedgerRow, *, resource_id: str) -> bool:
+    """Whether some living line holds a resource, or somebody is at *row* who may find it."""
+    rows = db.run(QUERIES["is_known"], id=row.id, tool=row.tool, resource_id=resource_id)
+    return bool(rows[0]["known"])
+
+
 def activate(db: Session, row: LedgerRow, *, worker: UUID, resource_id: str, variables: str | None) -> State | None:
     """Note a finished purchase with its sealed variables, and return the instance's state; None when the line is not ours."""
     rows = db.run(QUERIES["activate"], id=row.id, worker=worker, resource_id=resource_id, variables=variables)
@@ -110,7 +121,7 @@ def put_in_stock(db: Session, row: LedgerRow, *, worker: UUID, resource_id: str,
 
 
 def list_living(db: Session, instance_id: str) -> tuple[LedgerRow, ...]:
-    """Read what an instance holds, or may hold."""
+    """Read what an instance holds, or may hold; what was touched longest ago comes first."""
     return tuple(map(_line, db.run(QUERIES["list_living"], instance_id=instance_id)))
 
 

@@ -58,6 +58,20 @@ UPDATE services.instance_services
  WHERE id = CAST(:id AS bigint) AND worker = CAST(:worker AS uuid) AND status = 'intended'
 RETURNING id, instance_id, tool, status, name, attempt, resource_id, reason, failures, updated_at;
 
+-- forget_resource --
+-- Forget which resource of our stock was to be handed out, because its vendor no longer has it.
+UPDATE services.instance_services
+   SET resource_id = NULL, updated_at = now()
+ WHERE id = CAST(:id AS bigint) AND worker = CAST(:worker AS uuid) AND status = 'intended'
+RETURNING id, instance_id, tool, status, name, attempt, resource_id, reason, failures, updated_at;
+
+-- is_known --
+-- Tell whether a living line holds a resource, or whether the line it was bought for has not ended: who is at it may find it.
+SELECT EXISTS (SELECT FROM services.instance_services
+                WHERE (tool = CAST(:tool AS text) AND resource_id = CAST(:resource_id AS text)
+                       AND status IN ('intended', 'active', 'releasing', 'cooling'))
+                   OR (id = CAST(:id AS bigint) AND status IN ('intended', 'releasing'))) AS known;
+
 -- activate --
 -- Note what was bought, with what it grants, and tell the state of the instance. No row: the purchase is no longer ours.
 UPDATE services.instance_services AS l
@@ -116,11 +130,11 @@ SELECT ended.tool, 'cooling', ended.name, CAST(:resource_id AS text),
 RETURNING id;
 
 -- list_living --
--- Read what an instance holds, or may hold.
+-- Read what an instance holds, or may hold; what was touched longest ago comes first.
 SELECT id, instance_id, tool, status, name, attempt, resource_id, reason, failures, updated_at
   FROM services.instance_services
  WHERE instance_id = CAST(:instance_id AS text) AND status IN ('intended', 'active', 'releasing')
- ORDER BY id;
+ ORDER BY updated_at, id;
 
 -- list_all --
 -- Read everything that the ledger remembers of an instance.

@@ -124,7 +124,10 @@ def test_a_missing_setting_is_named_when_the_function_is_built(database_url: str
         ("RUNTIME_VARIABLES", "{'a': 1}"),
         ("RUNTIME_VARIABLES", '{"A": "1", "A": "2"}'),
         ("RUNTIME_VARIABLES", '{"POOL_API_KEY": "x"}'),
+        ("RUNTIME_VARIABLES", '{"MODEL": "${{shared.KEY}}"}'),
         ("INSTANCE_URL_TEMPLATE", "https://nowhere"),
+        ("SERVICES_API_KEY", "schlüssel"),
+        ("RAILWAY_API_TOKEN", "good,schlüssel"),
         ("INSTANCE_CPU", "many"),
         ("INSTANCE_SECRETS_KEY", "k1:AAAA"),
     ],
@@ -140,6 +143,13 @@ def test_contexts_are_built_from_the_environment_without_a_call(database_url: st
     assert from_environment(settings).host.steps == ("service", "volume", "domain")
     assert provision_context("email", settings).plugin is not None
     assert provision_context("email", {**settings, "AGENTMAIL_API_KEY": ""}).plugin is None
+
+
+def test_a_key_may_end_with_the_line_break_of_the_file_it_was_mounted_from(database_url: str) -> None:
+    """Nobody could send it otherwise: every caller would be refused."""
+    world = build(database_url, SERVICES_API_KEY=f"{SERVICES_KEY}\n")
+    assert world.create("a1").status_code == 200
+    world.close()
 
 
 def test_a_failed_step_is_told_in_words_and_rests_before_it_is_tried_again(world: World) -> None:
@@ -194,13 +204,14 @@ def test_a_destruction_during_a_purchase_releases_what_was_bought(world: World) 
 
 
 def test_a_destruction_that_ended_is_opened_again_by_a_straggler_that_still_built(world: World) -> None:
-    """A worker that was thought dead comes back after the end: what it built is known, and goes with the next call."""
+    """A worker that was thought dead comes back after the end, and cannot take down what it built: it goes with the next call."""
 
     def overtake() -> None:
         world.let_time_pass()
         assert world.destroy("a1").status_code == 200
 
     world.railway.fail("serviceCreate", "hook", before=overtake)
+    world.railway.fail("serviceDelete", "refuse", status=503)
     assert world.create("a1").json()["error"]["code"] == "destroyed"
     assert world.inventories() == world.tables()
     assert len(world.inventories()["services"]) == 1
