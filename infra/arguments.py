@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 TOOLS = ("browser", "pgbouncer", "pgbench", "gcloud")
 DEFAULT_STATE = ".local"
@@ -12,6 +13,9 @@ _OPERATE = "infra.commands.operate"
 def parse(argv: list[str]) -> argparse.Namespace:
     """Return the parsed arguments with `handler` ("module:function") and `needs` (which requirements it runs with)."""
     parser = _parser()
+    if not argv:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
     if argv[:1] == ["test"]:
         ours, pytest_arguments = _split_test(argv[1:])
         arguments = parser.parse_args(["test", *ours])
@@ -37,12 +41,26 @@ def _split_test(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python3 -m infra", description="Convos Agents on one machine, and its operator's tools."
+        prog="python3 -m infra",
+        description="Convos Agents on one machine, and its operator's tools.",
+        formatter_class=_Help,
     )
     commands = parser.add_subparsers(title="commands", metavar="<command>", required=True)
     _add_workstation(commands)
     _add_operator(commands)
     return parser
+
+
+class _Help(argparse.HelpFormatter):
+    """Leaves room for the longest command and option beside what they are for."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+    def format_help(self) -> str:
+        """Return the help; a list of commands is indented by two more than argparse reckons with."""
+        self._action_max_length += 2
+        return super().format_help()
 
 
 def _add_workstation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,20 +97,25 @@ def _add_operator(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     claim.add_argument("--instructions", help="what it is told to be")
     claim.add_argument("--join", metavar="URL", help="the invite of a conversation to join")
     drain = _operator(commands, "drain", "destroy instances that nobody has claimed")
-    drain.add_argument("count", nargs="?", type=_count, metavar="N", help="how many, the oldest first")
-    drain.add_argument("--all", action="store_true", help="all of them")
+    how_many = drain.add_mutually_exclusive_group(required=True)
+    how_many.add_argument("count", nargs="?", type=_number, metavar="N", help="how many, the oldest first")
+    how_many.add_argument("--all", action="store_true", help="all of them")
     drain.add_argument("--pause", action="store_true", help="also pause the pool, so that they are not replaced")
     _with_instance(_operator(commands, "kill", "destroy one instance, claimed or not"))
+    _with_instance(_operator(commands, "protect", "let nobody destroy an instance"))
+    _with_instance(_operator(commands, "unprotect", "end an instance's protection"))
     replenish = _operator(commands, "replenish", "fill the pool up to its target now")
-    replenish.add_argument("count", nargs="?", type=_count, metavar="N", help="at most so many new instances")
+    replenish.add_argument("count", nargs="?", type=_number, metavar="N", help="at most so many new instances")
     pause = _operator(commands, "pause", "stop creating instances")
     pause.add_argument("--reason", help="why, for those who look later")
     _operator(commands, "resume", "create instances again")
     agents = _operator(commands, "agents", "list the instances")
     agents.add_argument("--status", help="only those in this status")
     _with_instance(_operator(commands, "show", "all about one instance"))
-    _operator(commands, "ticks", "what the last ticks saw, decided and did")
+    ticks = _operator(commands, "ticks", "what the last ticks saw, decided and did")
+    ticks.add_argument("--limit", type=_number, default=20, metavar="N", help="how many (default: 20)")
     events = _operator(commands, "events", "what happened lately")
+    events.add_argument("--limit", type=_number, default=50, metavar="N", help="how many (default: 50)")
     events.add_argument("--instance", metavar="ID", help="only of this instance")
 
     logs = _command(commands, "logs", "the log lines of the local stack", "infra.commands.logs:run")
@@ -106,7 +129,7 @@ def _add_operator(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str, handler: str, *, needs: str = "stack"
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+    parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".", formatter_class=_Help)
     parser.set_defaults(handler=handler, needs=needs)
     return parser
 
@@ -138,6 +161,12 @@ def _count(text: str) -> int:
     if text.isdigit():
         return int(text)
     raise argparse.ArgumentTypeError("give a whole number, 0 or more")
+
+
+def _number(text: str) -> int:
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError("give a whole number, 1 or more")
 
 
 def _interval(text: str) -> float:

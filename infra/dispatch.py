@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 
 from infra import environment
@@ -18,7 +19,9 @@ def dispatch(arguments: argparse.Namespace, argv: list[str]) -> int:
     try:
         environment.enter(arguments.needs, argv)
         module, _, name = arguments.handler.partition(":")
-        return int(getattr(importlib.import_module(module), name)(arguments) or 0)
+        status = int(getattr(importlib.import_module(module), name)(arguments) or 0)
+        sys.stdout.flush()
+        return status
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -26,5 +29,6 @@ def dispatch(arguments: argparse.Namespace, argv: list[str]) -> int:
         print("\nStopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read our output has gone (`| head`): what is still buffered must not be tried again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

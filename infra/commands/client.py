@@ -23,8 +23,15 @@ class PoolClient:
 
     def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
+        if not url.startswith(("http://", "https://")):
+            raise Problem(f"{url} is not the address of a pool: it begins with https:// or http://.")
+        if not key.isascii() or not key.isprintable():
+            raise Problem("The key holds characters that no key has; copy it again.")
         headers = {"Authorization": f"Bearer {key}"}
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport)
+        try:
+            self._client = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport)
+        except httpx.InvalidURL as error:
+            raise Problem(f"{url} is not the address of a pool: {error}.") from None
 
     def get(self, path: str, **query: str) -> Any:
         """Return the answer to a GET."""
@@ -57,11 +64,13 @@ class PoolClient:
         try:
             response = self._client.request(method, path, **options)
         except httpx.HTTPError as error:
-            raise Problem(f"{self.url} could not be reached ({type(error).__name__}).") from None
+            raise Problem(f"{self.url} could not be reached: {_why(error)}.") from None
         try:
             found = response.json()
         except ValueError:
             raise Problem(f"{self.url}{path} answered {response.status_code} and something that is not JSON.") from None
+        if response.status_code == 401:
+            raise Problem(f"{self.url} does not accept this key; give the right one with --key or POOL_API_KEY.")
         if response.status_code >= 400:
             raise Problem(_message(found, response.status_code))
         return found
@@ -81,6 +90,14 @@ def connect(arguments: argparse.Namespace) -> PoolClient:
     if not key:
         raise Problem(f"A key is needed for {url}: --key, or POOL_API_KEY.")
     return PoolClient(url.rstrip("/"), key)
+
+
+def _why(error: httpx.HTTPError) -> str:
+    """Say in words why there was no answer."""
+    if isinstance(error, httpx.TimeoutException):
+        return "it does not answer in time"
+    text = str(error).partition("] ")[2] or str(error)
+    return (text[:1].lower() + text[1:]).rstrip(".") or "the connection ended"
 
 
 def _message(found: Any, status: int) -> str:

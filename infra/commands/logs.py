@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from infra.local.logfiles import follow, parse, short
 from infra.local.stackfolder import StackFolder
@@ -20,10 +21,15 @@ def run(arguments: argparse.Namespace) -> int:
             raise Problem(f"There is no log of {arguments.process!r}; there are: {', '.join(names) or 'none yet'}.")
     if not files:
         raise Problem(f"There are no logs in {folder}; start the stack with: python3 -m infra up")
+    found = False
     for process, line in follow(files, from_start=True, ended=lambda: not arguments.follow):
         if arguments.instance and not _is_about(line, arguments.instance):
             continue
+        found = True
         print(line if arguments.json else short(process, line), flush=arguments.follow)
+    if not found:
+        about = f" about {arguments.instance}" if arguments.instance else ""
+        print(f"No line{about} has been written yet.", file=sys.stderr)
     return 0
 
 

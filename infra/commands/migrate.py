@@ -9,7 +9,7 @@ from pathlib import Path
 from infra.local import dotenv
 from infra.migrate import Side, migrate
 from infra.problem import Problem
-from shared.errors import AppError
+from shared.errors import AppError, DatabaseUnavailableError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,7 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _migrate(side: Side, url: str) -> None:
     try:
         applied = migrate(side, url)
+    except DatabaseUnavailableError:
+        raise Problem(
+            f"The database of {side} does not answer at the address given; is it right, and is the server running?"
+        ) from None
     except AppError as error:
-        raise Problem(error.message) from None
+        raise Problem(f"The database of {side} cannot be migrated: {error.message}") from None
     if not applied:
         print(f"{side}: already up to date")

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from infra.commands.client import PoolClient, connect
 from infra.commands.tables import ago, brief, fields, table
-from infra.problem import Problem
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -28,8 +27,6 @@ def claim(arguments: argparse.Namespace) -> int:
 
 def drain(arguments: argparse.Namespace) -> int:
     """Destroy instances that nobody has claimed, the oldest first."""
-    if (arguments.count is None) == (not arguments.all):
-        raise Problem("Say how many, or --all.")
     body: dict[str, Any] = {"all": True} if arguments.all else {"count": arguments.count}
     return _operate(arguments, "POST", "/api/pool/drain", {**body, "pause": arguments.pause})
 
@@ -47,12 +44,22 @@ def kill(arguments: argparse.Namespace) -> int:
 def pause(arguments: argparse.Namespace) -> int:
     """Stop creating instances."""
     body = {} if arguments.reason is None else {"reason": arguments.reason}
-    return _show(arguments, connect(arguments).send("POST", "/api/pool/pause", body), _fields_text)
+    return _show(arguments, connect(arguments).send("POST", "/api/pool/pause", body), _settings_text)
 
 
 def resume(arguments: argparse.Namespace) -> int:
     """Create instances again."""
-    return _show(arguments, connect(arguments).send("POST", "/api/pool/resume", {}), _fields_text)
+    return _show(arguments, connect(arguments).send("POST", "/api/pool/resume", {}), _settings_text)
+
+
+def protect(arguments: argparse.Namespace) -> int:
+    """Let nobody destroy an instance."""
+    return _set_protection(arguments, "protect")
+
+
+def unprotect(arguments: argparse.Namespace) -> int:
+    """End an instance's protection."""
+    return _set_protection(arguments, "unprotect")
 
 
 def agents(arguments: argparse.Namespace) -> int:
@@ -75,13 +82,13 @@ def show(arguments: argparse.Namespace) -> int:
 
 def ticks(arguments: argparse.Namespace) -> int:
     """Show what the last ticks saw, decided and did."""
-    return _show(arguments, connect(arguments).get("/api/pool/ticks", limit="20"), _ticks_text)
+    return _show(arguments, connect(arguments).get("/api/pool/ticks", limit=str(arguments.limit)), _ticks_text)
 
 
 def events(arguments: argparse.Namespace) -> int:
     """Show what happened lately."""
     query = {} if arguments.instance is None else {"instanceId": arguments.instance}
-    return _show(arguments, connect(arguments).get("/api/pool/events", limit="50", **query), _events_text)
+    return _show(arguments, connect(arguments).get("/api/pool/events", limit=str(arguments.limit), **query), _events_text)
 
 
 def _operate(arguments: argparse.Namespace, method: str, path: str, body: dict[str, Any] | None) -> int:
@@ -89,6 +96,11 @@ def _operate(arguments: argparse.Namespace, method: str, path: str, body: dict[s
     client: PoolClient = connect(arguments)
     operation = client.follow(client.send(method, path, body), lambda sentence: print(sentence, file=sys.stderr, flush=True))
     return _show(arguments, operation, _operation_text)
+
+
+def _set_protection(arguments: argparse.Namespace, verb: str) -> int:
+    path = f"/api/pool/instances/{quote(arguments.instance, safe='')}/{verb}"
+    return _show(arguments, connect(arguments).send("POST", path), _details_text)
 
 
 def _show(arguments: argparse.Namespace, found: Any, text: Callable[[Any], str]) -> int:
@@ -133,7 +145,7 @@ def _details_text(found: dict[str, Any]) -> str:
         parts.append("claim\n" + _fields_text(found["claim"]))
     if found["resources"]:
         rows = [(one["tool"], one["status"], one["resourceId"], one["reason"]) for one in found["resources"].get("tools", [])]
-        parts.append(table(("tool", "status", "resource", "reason"), rows))
+        parts.append(table(("tool", "status", "resource", "reason"), rows, longest=None))
     parts.append(_events_text(found))
     return "\n\n".join(parts)
 
@@ -162,7 +174,16 @@ def _events_text(found: dict[str, Any]) -> str:
 
 def _operation_text(found: dict[str, Any]) -> str:
     ids = found["instanceIds"]
+    if found["status"] == "done" and not found["total"]:
+        return f"{found['kind']}: there was nothing to do"
     return f"{found['kind']}: {found['status']}, {found['done']} of {found['total']}" + "".join(f"\n  {one}" for one in ids)
+
+
+def _settings_text(found: dict[str, Any]) -> str:
+    if not found["paused"]:
+        return f"The pool creates instances: it keeps {found['minIdle']} idle, and has at most {found['maxInstances']} in all."
+    reason = f" ({found['pausedReason']})" if found.get("pausedReason") else ""
+    return f"The pool is paused{reason}: no instance is created until `resume`; those that are there can be claimed."
 
 
 def _fields_text(found: dict[str, Any]) -> str:

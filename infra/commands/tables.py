@@ -9,9 +9,9 @@ from typing import Any
 _LONGEST_CELL = 60
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return aligned columns; an empty table says so."""
-    cells = [[_cell(value) for value in row] for row in rows]
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, longest: int | None = _LONGEST_CELL) -> str:
+    """Return aligned columns, cells cut at *longest*; an empty table says so."""
+    cells = [[_cell(value, longest) for value in row] for row in rows]
     if not cells:
         return "nothing to show"
     lines = [list(headings), *cells]
@@ -21,7 +21,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> str:
     """Return one `name  value` line for each pair that has a value."""
-    shown = [(name, str(value)) for name, value in pairs if value not in (None, "", [], {})]
+    shown = [(name, _text(value)) for name, value in pairs if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in shown), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)
 
@@ -50,7 +50,10 @@ def brief(found: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _cell(value: Any) -> str:
-    text = "" if value is None else "yes" if value is True else "" if value is False else str(value)
-    text = text.replace("\n", " ")
-    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"
+def _text(value: Any) -> str:
+    return "yes" if value is True else "no" if value is False else str(value)
+
+
+def _cell(value: Any, longest: int | None) -> str:
+    text = "" if value is None or value is False else _text(value).replace("\n", " ")
+    return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"

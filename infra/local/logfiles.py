@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import json
+import operator
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +36,16 @@ def short(process: str, line: str) -> str:
 
 
 def follow(files: Sequence[Path], *, from_start: bool, ended: Callable[[], bool]) -> Iterator[tuple[str, str]]:
-    """Yield (process, line) as lines are written, until *ended*; what stands there already only when *from_start*."""
+    """Yield (process, line) as lines are written, until *ended*; what stands there already only when *from_start*.
+
+    The lines of one look are in the order of their times; one without a time stays behind the line before it.
+    """
     places = {file: 0 if from_start or not file.exists() else file.stat().st_size for file in files}
     while True:
         last_round = ended()
-        for file in files:
-            if file.exists() and file.stat().st_size < places[file]:
-                places[file] = 0
-            for line, end in _lines(file, places[file]):
-                places[file] = end
-                yield file.stem, line
+        for _, file, line, end in heapq.merge(*(_timed(file, places) for file in files), key=operator.itemgetter(0)):
+            places[file] = end
+            yield file.stem, line
         if last_round:
             return
         time.sleep(_PAUSE_SECONDS)
@@ -59,6 +61,15 @@ def show_warnings(files: Sequence[Path], *, say: Callable[[str], None], ended: t
                 say(short(process, line))
 
     threading.Thread(target=run, name="warnings", daemon=True).start()
+
+
+def _timed(file: Path, places: Mapping[Path, int]) -> Iterator[tuple[str, Path, str, int]]:
+    """Yield what was added to *file* with its time, its place at the end; a file that became shorter is read anew."""
+    shorter = file.exists() and file.stat().st_size < places[file]
+    time_of_line = ""
+    for line, end in _lines(file, 0 if shorter else places[file]):
+        time_of_line = str((parse(line) or {}).get("time") or time_of_line)
+        yield time_of_line, file, line, end
 
 
 def _lines(file: Path, start: int) -> Iterator[tuple[str, int]]:

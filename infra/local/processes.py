@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from infra.routes import Function, Table
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 8.0
+GROUP_STOP_SECONDS = 3.0
 _LARGEST_LOG_BYTES = 20 * 1024 * 1024
 _LOG_TAIL_LINES = 8
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONDONTWRITEBYTECODE")
@@ -100,6 +102,7 @@ class Processes:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, tuple[Plan, dict[str, str]]] = {}
 
     def start(self, plan: Plan, environment: Mapping[str, str]) -> None:
         """Start one process; it ends when we do, however we end."""
@@ -110,28 +113,42 @@ class Processes:
         with log.open("ab") as output:
             command = [sys.executable, "-m", "infra.local.serve", json.dumps(asdict(plan))]
             self._running[plan.name] = child.spawn(command, environment=environment, output=output)
+        self._started[plan.name] = (plan, dict(environment))
+
+    def start_again(self, name: str) -> None:
+        """Start a process that has ended as it was started before; what it left of itself is ended first."""
+        _end_group(self._running[name].pid)
+        plan, environment = self._started[name]
+        self.start(plan, environment)
 
     def wait_until_ready(self, plans: Iterable[Plan]) -> None:
         """Return when each process answers HTTP; Problem with its last words when one ends or stays silent instead."""
         deadline = time.monotonic() + START_SECONDS
         for plan in plans:
             while not _answers(plan.url):
-                self.check()
+                self._check()
                 if time.monotonic() > deadline:
                     raise Problem(
                         f"The process {plan.name} did not answer within {START_SECONDS:.0f} s; see {self.log_of(plan.name)}"
                     )
                 time.sleep(0.05)
 
-    def check(self) -> None:
-        """Raise Problem when a process has ended by itself."""
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                raise Problem(f"The process {name} ended with status {process.returncode}; its last words:\n{self._tail(name)}")
+    def _check(self) -> None:
+        for name in self._running:
+            if (status := self.status(name)) is not None:
+                raise Problem(f"The process {name} ended with status {status}; its last words:\n{self.tail(name)}")
 
-    def pids(self) -> dict[str, int]:
-        """Return the process ids by name."""
-        return {name: process.pid for name, process in self._running.items()}
+    def status(self, name: str) -> int | None:
+        """Return the exit status of a process that has ended, or None while it runs."""
+        return self._running[name].poll()
+
+    def is_ready(self, name: str) -> bool:
+        """Whether it answers HTTP."""
+        return _answers(self._started[name][0].url)
+
+    def names(self) -> list[str]:
+        """Return the names of all of them, in the order in which they were started."""
+        return list(self._running)
 
     def stop(self) -> None:
         """End all of them, callers first; twice is fine."""
@@ -144,16 +161,28 @@ class Processes:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, 9)
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
     def log_of(self, name: str) -> Path:
         """Return the file that holds a process's output."""
         return self._logs / f"{name}.log"
 
-    def _tail(self, name: str) -> str:
+    def tail(self, name: str) -> str:
+        """Return the last lines that a process wrote."""
         lines = self.log_of(name).read_text(errors="replace").strip().splitlines()
         return "\n".join(f"    {line}" for line in lines[-_LOG_TAIL_LINES:])
+
+
+def _end_group(leader: int) -> None:
+    """End what is left of a process's group after it died: its worker, which still holds the port; in order, then by force."""
+    deadline = time.monotonic() + GROUP_STOP_SECONDS
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            os.killpg(leader, 0)
+            time.sleep(0.02)
+        os.killpg(leader, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:

@@ -11,6 +11,7 @@ import httpx
 
 JOB = "convos-agents-tick"
 ATTEMPT_SECONDS = 180.0
+_LOGS = "python3 -m infra logs tick"
 
 
 class Scheduler:
@@ -59,10 +60,19 @@ class Scheduler:
         """Call the tick once; a failure is told once and then only when it changes."""
         headers = {**self._headers, "X-CloudScheduler-ScheduleTime": datetime.now(UTC).isoformat()}
         try:
-            status = self._client.post(self._url, content=b"{}", headers=headers).status_code
-            problem = "" if 200 <= status < 300 else f"The tick answered {status}; see `python3 -m infra logs tick`."
+            answer = self._client.post(self._url, content=b"{}", headers=headers)
+            problem = "" if answer.is_success else f"The tick answered {answer.status_code}{_reason(answer)}; see `{_LOGS}`."
         except httpx.HTTPError:
-            problem = "The tick could not be called; see `python3 -m infra logs tick`."
+            problem = f"The tick could not be called; see `{_LOGS}`."
         if problem != self._problem and not self._ended.is_set():
             self._tell(problem or "The tick works again.")
         self._problem = problem
+
+
+def _reason(answer: httpx.Response) -> str:
+    """Return the message of the error body, or nothing where there is none."""
+    try:
+        message = str(answer.json()["error"]["message"]).rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f": {message}"

@@ -19,6 +19,7 @@ from infra.local.pool_watch import PoolWatch
 from infra.local.processes import Plan, Processes, environment_for, free_ports, plan_functions, require_free
 from infra.local.scheduler import Scheduler
 from infra.local.stackfolder import StackFolder
+from infra.local.supervisor import Kept, KeptPostgres, KeptProcess, Supervisor
 from infra.migrate import MigrationError, Side, migrate
 from infra.problem import Problem
 from shared.errors import AppError
@@ -42,7 +43,7 @@ class Wishes:
 
 def up(wishes: Wishes, *, say: Callable[[str], None]) -> None:
     """Run the stack until a signal ends it. Problem says in a sentence what is wrong; nothing is left running either way."""
-    ended = _ended_by_signal()
+    _interrupt_by_signal()
     folder = StackFolder(wishes.folder)
     folder.acquire()
     require_free(wishes.port)
@@ -57,9 +58,9 @@ def up(wishes: Wishes, *, say: Callable[[str], None]) -> None:
     if wishes.fresh:
         folder.start_over()
     with contextlib.ExitStack() as stack:
-        databases = _start_databases(folder, given, stack, say, binaries=file.get("POSTGRES_BINARIES"))
+        server, databases = _start_databases(folder, given, stack, say, binaries=file.get("POSTGRES_BINARIES"))
         given.update(databases)
-        _run(wishes, table, given, folder=folder, stack=stack, say=say, ended=ended)
+        _run(wishes, table, given, server=server, folder=folder, stack=stack, say=say)
 
 
 def _run(
@@ -67,10 +68,10 @@ def _run(
     table: routes.Table,
     given: Mapping[str, str],
     *,
+    server: postgres.Server | None,
     folder: StackFolder,
     stack: contextlib.ExitStack,
     say: Callable[[str], None],
-    ended: threading.Event,
 ) -> None:
     plans = plan_functions(table, front_port=wishes.port)
     simulators = _plan_simulators(folder) if wishes.simulators else None
@@ -88,22 +89,26 @@ def _run(
         processes.start(plan, environment_for(plan, table, settings))
     processes.wait_until_ready(started)
     key = settings["POOL_API_KEY"]
-    folder.write_state({"url": url, "key": key, "pid": os.getpid(), "processes": processes.pids()})
+    folder.write_state({"url": url, "key": key, "pid": os.getpid()})
     stack.callback(folder.forget_state)
+    ended = threading.Event()
+    _end_by_signal(ended)
     if wishes.verbose:
         show_warnings([processes.log_of(plan.name) for plan in started], say=say, ended=ended)
     scheduler = Scheduler(f"{url}/tick", key=settings["SERVICES_API_KEY"], every_seconds=wishes.tick_seconds, tell=say)
     stack.callback(scheduler.stop)
     scheduler.start()
     _welcome(url, key, simulators, say=say)
-    _watch(PoolWatch(url), processes, say=say, ended=ended)
+    kept: list[Kept] = [] if server is None else [KeptPostgres(server)]
+    kept += [KeptProcess(processes, name) for name in processes.names()]
+    _watch(PoolWatch(url), Supervisor(kept, say=say), say=say, ended=ended)
     say("\nStopping …")
 
 
-def _watch(pool: PoolWatch, processes: Processes, *, say: Callable[[str], None], ended: threading.Event) -> None:
-    """Tell how the pool warms up, then stay until a signal comes or a process ends."""
+def _watch(pool: PoolWatch, supervisor: Supervisor, *, say: Callable[[str], None], ended: threading.Event) -> None:
+    """Tell how the pool warms up, and keep everything running until a signal comes."""
     while not ended.wait(0.5):
-        processes.check()
+        supervisor.look()
         for sentence in pool.news():
             say(sentence)
 
@@ -136,8 +141,9 @@ def _start_databases(
     say: Callable[[str], None],
     *,
     binaries: str | None,
-) -> dict[str, str]:
+) -> tuple[postgres.Server | None, dict[str, str]]:
     """Return both databases' addresses, migrated; the embedded server is started for those that no setting names."""
+    server = None
     names: dict[Side, str] = {"pool": "POOL_DATABASE_URL", "services": "SERVICES_DATABASE_URL"}
     urls = {name: given[name] for name in names.values() if given.get(name, "").strip()}
     if len(urls) < len(names):
@@ -155,7 +161,7 @@ def _start_databases(
             raise Problem(f"The database of {side} cannot be used: {error.message}") from None
         if applied:
             say(f"Brought the schema {side} up to date ({len(applied)} migration{'s' if len(applied) > 1 else ''}).")
-    return urls
+    return server, urls
 
 
 def _create_database(server: postgres.Server) -> None:
@@ -170,15 +176,19 @@ def _create_database(server: postgres.Server) -> None:
         connection.close()
 
 
-def _ended_by_signal() -> threading.Event:
-    """Return an event that the first signal sets; before the stack waits for it, a signal interrupts what is being done."""
-    ended = threading.Event()
+def _interrupt_by_signal() -> None:
+    """Let the first signal interrupt what is being done, as Ctrl-C does; later ones do not disturb the cleaning up."""
 
-    def end(number: int, frame: object) -> None:
-        if ended.is_set():
-            return
-        ended.set()
+    def interrupt(number: int, frame: object) -> None:
+        for other in _ENDING:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt
 
     for number in _ENDING:
-        signal.signal(number, end)
-    return ended
+        signal.signal(number, interrupt)
+
+
+def _end_by_signal(ended: threading.Event) -> None:
+    """Let a signal set *ended* from now on; further ones change nothing."""
+    for number in _ENDING:
+        signal.signal(number, lambda number, frame: ended.set())

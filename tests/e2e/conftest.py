@@ -61,6 +61,14 @@ class Stack:
             found |= waiting
         return found
 
+    def child(self, words: str) -> int:
+        """Our own child whose command line contains *words*."""
+        parents = _parents()
+        ours = [pid for pid, parent in parents.items() if parent == self.process.pid]
+        found = [pid for pid in ours if words in Path(f"/proc/{pid}/cmdline").read_text()]
+        assert len(found) == 1, (words, found)
+        return found[0]
+
 
 def alive(pids: set[int]) -> set[int]:
     """Those of *pids* that still run."""

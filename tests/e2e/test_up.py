@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import re
 import shlex
 import signal
@@ -88,6 +90,31 @@ def test_however_it_ends_no_process_is_left_behind(start: Start, how: signal.Sig
     assert status == (0 if how != signal.SIGKILL else -signal.SIGKILL)
     wait_until_gone(children)
     assert operate(stack, "status").returncode == 1
+
+
+def test_what_is_killed_below_it_returns_by_itself_and_claims_go_on(start: Start, http: httpx.Client) -> None:
+    """P25: nothing that matters is in a process's memory. Two functions' processes, the simulators and Postgres."""
+    stack = start("--min-idle", "1")
+    stack.wait_for("The pool is warm")
+    time.sleep(2.5)  # the simulators write down what they hold
+    before = operate(stack, "agents", "--status", "idle").stdout.split("\n")[1].split()[0]
+    names = ("services", "pool", "simulators")
+    for name in names:
+        os.kill(stack.child(f'"name": "{name}"'), signal.SIGKILL)
+    os.kill(stack.child("/postgres\0"), signal.SIGTERM)  # which waits for sessions that never end
+    for ended in (*(f"The process {name}" for name in names), "Postgres"):
+        stack.wait_for(f"{ended} runs again.")
+    claimed = operate(stack, "claim", "--name", "Ada", "--json")
+    assert claimed.returncode == 0, claimed.stderr + stack.printed()
+    assert json.loads(claimed.stdout)["instanceId"] == before
+
+
+def test_a_signal_during_the_start_ends_it_at_once(start: Start) -> None:
+    stack = start("--min-idle", "0")
+    stack.wait_for("Starting Postgres")
+    assert stack.end() == 130
+    assert stack.printed().endswith("\nStopped.\n")
+    assert stack.children() == set()
 
 
 def test_the_processes_know_only_their_own_settings(start: Start) -> None:

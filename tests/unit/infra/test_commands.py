@@ -32,6 +32,11 @@ def test_pytest_s_arguments_and_ours_may_be_mixed() -> None:
         ["test", "--require", "hammer"],
         [],
         ["fly"],
+        ["drain"],
+        ["drain", "0"],
+        ["drain", "1", "--all"],
+        ["replenish", "0"],
+        ["ticks", "--limit", "0"],
     ],
 )
 def test_what_makes_no_sense_is_refused(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,8 +70,27 @@ def test_a_pool_that_cannot_be_reached_is_said_so() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    with pytest.raises(Problem, match="http://pool could not be reached"):
+    with pytest.raises(Problem, match="http://pool could not be reached: refused"):
         pool(refuse).get("/x")
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "sentence"),
+    [
+        ("pool:8080", "k", "it begins with https:// or http://"),
+        ("http://pool:eighty", "k", "is not the address of a pool"),
+        ("http://pool", "kéy", "characters that no key has"),
+        ("http://pool", "k\n", "characters that no key has"),
+    ],
+)
+def test_an_address_or_key_that_can_be_none_is_said_so(url: str, key: str, sentence: str) -> None:
+    with pytest.raises(Problem, match=sentence):
+        PoolClient(url, key)
+
+
+def test_a_wrong_key_is_said_so() -> None:
+    with pytest.raises(Problem, match="http://pool does not accept this key"):
+        pool(lambda request: httpx.Response(401, json={"error": {}})).get("/x")
 
 
 def operation(**changed: Any) -> dict[str, Any]:
@@ -97,6 +121,9 @@ def test_without_a_stack_or_an_address_a_sentence_says_what_to_do(tmp_path: Path
 def test_tables_are_aligned_and_empty_ones_say_so() -> None:
     assert table(("a", "long name"), [("xyz", None), (1, True)]) == "a    long name\nxyz\n1    yes"
     assert table(("a",), []) == "nothing to show"
+    assert table(("a",), [("x" * 70,)]).endswith("x…")
+    assert table(("a",), [("x" * 70,)], longest=None).endswith("x" * 70)
+    assert fields([("joined", False), ("paused", True)]) == "joined  no\npaused  yes"
     assert fields([("name", "x"), ("empty", None), ("id", 0)]) == "name  x\nid    0"
 
 
@@ -126,3 +153,13 @@ def test_following_a_log_yields_what_is_added_and_waits_for_whole_lines(tmp_path
         return over
 
     assert list(follow([file], from_start=True, ended=ended)) == [("tick", "old"), ("tick", "half a line")]
+
+
+def test_the_lines_of_several_processes_are_told_in_the_order_of_their_times(tmp_path: Path) -> None:
+    for name, seconds in (("pool", (1, 4)), ("tick", (2, 3))):
+        lines = [json.dumps({"message": str(second), "time": f"2026-01-01T12:00:0{second}"}) for second in seconds]
+        (tmp_path / f"{name}.log").write_text("\n".join([lines[0], "Traceback", lines[1], ""]))
+    found = follow(sorted(tmp_path.glob("*.log")), from_start=True, ended=lambda: True)
+    assert [(process, short("", line).split()[-1]) for process, line in found] == [
+        ("pool", "1"), ("pool", "Traceback"), ("tick", "2"), ("tick", "Traceback"), ("tick", "3"), ("pool", "4"),
+    ]  # fmt: skip

@@ -69,3 +69,10 @@ def test_nobody_listening_is_told_and_not_raised() -> None:
     told: list[str] = []
     scheduler(httpx.MockTransport(refuse), told).call()
     assert "could not be called" in told[0]
+
+
+def test_the_reason_that_the_tick_gives_is_told() -> None:
+    body = {"error": {"code": "settings", "message": "POOL_MIN_IDLE is malformed.", "requestId": "r1"}}
+    told: list[str] = []
+    scheduler(httpx.MockTransport(lambda request: httpx.Response(500, json=body)), told).call()
+    assert told == ["The tick answered 500: POOL_MIN_IDLE is malformed; see `python3 -m infra logs tick`."]
