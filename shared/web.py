@@ -10,6 +10,7 @@ import functools
 import hmac
 import json
 import re
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class Application(Generic[C]):
 
     def __init__(self, routes: tuple[Route[C], ...], *, context: Callable[[], C]) -> None:
         self.routes = routes
-        self._context = functools.lru_cache(maxsize=1)(context)
+        self._context = _once(context)
         self._map = Map(
             [Rule(route.path, methods=[route.method], endpoint=route) for route in routes],
             strict_slashes=False,
@@ -148,6 +149,20 @@ class Application(Generic[C]):
         if any(_NUL in value for value in path.values()):
             raise RequestError("The path contains a NUL character.")
         return route, path
+
+
+def _once(build: Callable[[], C]) -> Callable[[], C]:
+    """Return what *build* returns, built at the first call and by one thread; a failure is not remembered."""
+    lock = threading.Lock()
+    built: list[C] = []
+
+    def get() -> C:
+        with lock:
+            if not built:
+                built.append(build())
+            return built[0]
+
+    return get
 
 
 def function(routes: tuple[Route[C], ...], *, name: str, context: Callable[[], C]) -> Callable[[flask.Request], Any]:

@@ -27,7 +27,7 @@ from infra.routes import Function, Table
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 8.0
-GROUP_STOP_SECONDS = 3.0
+GROUP_STOP_SECONDS = 1.0
 _LARGEST_LOG_BYTES = 20 * 1024 * 1024
 _LOG_TAIL_LINES = 8
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHONDONTWRITEBYTECODE")

@@ -12,13 +12,14 @@ from shared.api.services import Configured, Introduction, Settled
 from shared.errors import NoIdleInstanceError, NotFoundError, NotYetError, RemoteError
 from shared.pool import settle, store
 from shared.pool.context import Context
-from shared.pool.models import Taken
+from shared.pool.models import Supply, Taken
 from shared.pool.services_api import introduction
 from shared.pool.settings import ATTEMPT_SECONDS
 
 LEAST_SECONDS_FOR_ANOTHER = 10.0
 """A new attempt starts only with so much time left."""
 
+PAUSED_RETRY_SECONDS = 60.0
 BUSY_PAUSE_SECONDS = 0.02
 BUSY_TRIES = 25
 """Idle rows that another statement holds for a moment are waited for so often before a caller hears that there is none."""
@@ -112,8 +113,15 @@ def _take(claim_id: UUID, request: ClaimRequest, context: Context, *, ends: floa
         time.sleep(BUSY_PAUSE_SECONDS)
     if tried:
         return None
+    raise _none_idle(supply)
+
+
+def _none_idle(supply: Supply) -> NoIdleInstanceError:
+    if supply.estimated_seconds is None:
+        message = "No idle instance is left, and creating is paused: an operator has to resume it."
+        return NoIdleInstanceError(message, details={"estimatedReadySeconds": None}, retry_after_seconds=PAUSED_RETRY_SECONDS)
     seconds = round(supply.estimated_seconds)
-    raise NoIdleInstanceError(
+    return NoIdleInstanceError(
         f"No idle instance is left; one is expected in about {seconds} s.",
         details={"estimatedReadySeconds": seconds},
         retry_after_seconds=seconds,

@@ -76,7 +76,8 @@ class Supply:
     """Why nothing could be taken, and when something may be again."""
 
     idle: int
-    estimated_seconds: float
+    estimated_seconds: float | None
+    """None while creating is paused and nothing is under way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,14 +54,21 @@ def observe(
 
     A batch that failed leaves its instances as they are. A plan that would lose too much at once is not applied at all. With
     *turn*, which grows from tick to tick, each batch is the first one in its turn: so the time runs out on others (P36).
+    Losses are judged by their share of the pool, so an observation of some instances leaves them to the tick.
     """
     result = Round()
     instances = store.list_to_observe(context.db, instance_ids)
     wanted = store.read_limits(context.db, context.settings).min_idle if instance_ids is None else 0
-    _read_batches(_rotated(instances, turn), result, context, budget=budget, wake=_to_wake(instances, wanted))
+    _read_batches(_rotated(instances, turn), result, context, budget=budget, wake=_to_wake(instances, wanted, turn))
     rules = Rules(stuck_seconds=context.settings.pool_stuck_timeout_seconds, loss_limit=context.settings.pool_loss_limit)
     result.plan = plan(
-        instances, result.observed, current_image=result.current_image, rules=rules, accept_losses=accept_losses, now=now
+        instances,
+        result.observed,
+        current_image=result.current_image,
+        rules=rules,
+        accept_losses=accept_losses,
+        now=now,
+        may_lose=instance_ids is None,
     )
     if result.plan.held_back is not None:
         result.warnings.append(result.plan.held_back)
@@ -105,8 +112,9 @@ def _rotated(instances: list[Instance], turn: int) -> list[Instance]:
     return instances[start:] + instances[:start]
 
 
-def _to_wake(instances: list[Instance], wanted: int) -> frozenset[str]:
-    """Choose the sleeping instances to wake when awake ones are short of *wanted*."""
+def _to_wake(instances: list[Instance], wanted: int, turn: int) -> frozenset[str]:
+    """Choose the sleeping instances to wake when awake ones are short of *wanted*, others in each turn."""
     awake = sum(1 for instance in instances if instance.status in (Status.IDLE, Status.STARTING))
     sleeping = [instance.id for instance in instances if instance.status is Status.SLEEPING]
-    return frozenset(sleeping[: max(0, wanted - awake)])
+    start = turn % max(1, len(sleeping))
+    return frozenset((sleeping[start:] + sleeping[:start])[: max(0, wanted - awake)])

@@ -93,7 +93,7 @@ def replenish(request: Replenish, context: Context) -> Operation:
 
 
 def redeploy(instance_id: str, request: RedeployRequest, context: Context) -> Operation:
-    """Start a new deployment of an instance with the desired image, or the one given (P40)."""
+    """Start a new deployment of an instance with the desired image, or the one given (P40); nobody claims it meanwhile."""
     rows = store.list_agents(context.db, most=1, only=instance_id)
     if not rows:
         raise NotFoundError("There is no such instance.")
@@ -102,7 +102,9 @@ def redeploy(instance_id: str, request: RedeployRequest, context: Context) -> Op
     if rows[0]["protected"]:
         raise ConflictError("This instance is protected: end its protection first.", code="protected")
     operation_id = uuid4()
-    store.begin_operation(context.db, operation_id, kind="redeploy", instance_ids=[instance_id], image=request.image)
+    version = rows[0]["version"]
+    if not store.begin_redeployment(context.db, operation_id, instance_id, version=version, image=request.image):
+        raise IllegalMoveError("The instance changed meanwhile: look at it again.")
     start_redeployment(operation_id, instance_id, request.image, context, budget=Budget(PATIENCE_SECONDS))
     return read_operation(operation_id, context)
 
@@ -133,8 +135,13 @@ def as_operation(row: Mapping[str, Any]) -> Operation:
 
 def set_protected(instance_id: str, context: Context, *, protected: bool) -> None:
     """Protect an instance from claim, kill, drain and tick, or end that."""
-    if not store.set_protected(context.db, instance_id, protected=protected):
+    if store.set_protected(context.db, instance_id, protected=protected):
+        return
+    rows = store.list_agents(context.db, most=1, only=instance_id)
+    if not rows:
         raise NotFoundError("There is no such instance.")
+    if rows[0]["status"] == Status.DESTROYING:
+        raise IllegalMoveError("This instance is being destroyed.")
 
 
 def pause(request: Pause, context: Context) -> PoolSettings:

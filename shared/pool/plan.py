@@ -71,8 +71,12 @@ def plan(
     rules: Rules,
     accept_losses: bool,
     now: datetime,
+    may_lose: bool = True,
 ) -> Plan:
-    """Decide what follows from *observed*. An instance that it does not mention stays as it is (P33, P35)."""
+    """Decide what follows from *observed*. An instance that it does not mention stays as it is (P33, P35).
+
+    Without *may_lose* only the facts of a lost one are kept: whoever sees a few instances cannot judge a loss by its share.
+    """
     moves: list[Move] = []
     population = losses = 0
     for instance in instances:
@@ -82,6 +86,8 @@ def plan(
             continue
         to, reason = judge(instance, seen, rules=rules, now=now)
         move = Move(instance, seen, to, reason)
+        if move.is_loss and not may_lose:
+            to, move = instance.status, Move(instance, seen, instance.status, None)
         losses += move.is_loss
         if to is not instance.status or _facts(instance) != _facts_seen(instance, seen, current_image):
             moves.append(move)

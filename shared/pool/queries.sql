@@ -88,6 +88,7 @@ RETURNING c.id;
 -- become ready, against how long the one longest under way has been at it.
 SELECT (SELECT count(*) FROM pool.instances WHERE status = 'idle' AND NOT protected
                                               AND id <> ALL (CAST(:excluded AS text[]))) AS idle,
+       (SELECT paused FROM pool.settings) AS paused,
        (SELECT extract(epoch FROM now() - min(created_at))::float8 FROM pool.instances
          WHERE status = 'starting' AND NOT introduced) AS oldest_start_seconds,
        (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY recent.seconds)
@@ -210,7 +211,7 @@ WITH facts AS (
       FROM pool.settings AS s
 ), surplus AS (
     SELECT greatest(0, least(facts.before - facts.target,
-                             (SELECT count(*) FROM pool.instances WHERE status IN ('idle', 'starting') AND NOT protected)
+                             (SELECT count(*) FROM pool.instances WHERE status IN ('idle', 'starting'))
                              - facts.target)) AS n
       FROM facts
 ), picked AS (
@@ -375,7 +376,7 @@ WITH picked AS (
     SELECT id FROM pool.instances
      WHERE status IN ('idle', 'starting', 'sleeping', 'tainted', 'dead') AND NOT protected
      ORDER BY created_at, id
-     LIMIT CAST(:most AS integer) FOR UPDATE SKIP LOCKED
+     LIMIT CAST(:most AS integer) FOR UPDATE
 ), done AS (
     UPDATE pool.instances AS i
        SET status = 'destroying', status_since = now(), version = i.version + 1, reason = 'drained'
@@ -392,8 +393,26 @@ SELECT id FROM done;
 
 -- begin_operation --
 -- Record work on given instances.
-INSERT INTO pool.operations (id, kind, instance_ids, image)
-VALUES (CAST(:operation_id AS uuid), CAST(:kind AS text), CAST(:instance_ids AS text[]), CAST(:image AS text));
+INSERT INTO pool.operations (id, kind, instance_ids)
+VALUES (CAST(:operation_id AS uuid), CAST(:kind AS text), CAST(:instance_ids AS text[]));
+
+-- begin_redeployment --
+-- Record a redeployment, and hand the instance out to nobody until it is ready again; only while it is what was read.
+WITH moved AS (
+    UPDATE pool.instances AS i
+       SET status = CASE WHEN i.status = 'idle' THEN 'starting' ELSE i.status END,
+           status_since = CASE WHEN i.status = 'idle' THEN now() ELSE i.status_since END,
+           reason = CASE WHEN i.status = 'idle' THEN 'it is being redeployed' ELSE i.reason END, version = i.version + 1
+     WHERE i.id = CAST(:instance_id AS text) AND i.version = CAST(:version AS bigint) AND NOT i.protected
+       AND i.status NOT IN ('claiming', 'destroying')
+ RETURNING i.id
+), operation AS (
+    INSERT INTO pool.operations (id, kind, instance_ids, image)
+    SELECT CAST(:operation_id AS uuid), 'redeploy', ARRAY[moved.id], CAST(:image AS text) FROM moved
+), event AS (
+    INSERT INTO pool.events (kind, instance_id, actor) SELECT 'instance.redeploying', moved.id, 'operator' FROM moved
+)
+SELECT id FROM moved;
 
 -- read_operation --
 -- Read one operation, and on how many of its instances work remains: for a kill or a drain those that still have a row, for a
@@ -445,10 +464,10 @@ UPDATE pool.operations SET status = CAST(:status AS text), problem = CAST(:probl
 RETURNING id;
 
 -- set_protected --
--- Protect an instance, or end its protection.
+-- Protect an instance, or end its protection; one that is so already, or is being destroyed, is left alone.
 WITH done AS (
     UPDATE pool.instances SET protected = CAST(:protected AS boolean), version = version + 1
-     WHERE id = CAST(:instance_id AS text)
+     WHERE id = CAST(:instance_id AS text) AND protected <> CAST(:protected AS boolean) AND status <> 'destroying'
  RETURNING id
 ), event AS (
     INSERT INTO pool.events (kind, instance_id, actor)

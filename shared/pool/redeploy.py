@@ -16,6 +16,8 @@ MOST_AT_ONCE = 100
 LONGEST_SECONDS = 900.0
 """After so long it is given up: one whose answer never arrives would restart its agent with every tick."""
 LONGEST_CALL_SECONDS = 30.0
+ASK_AGAIN = frozenset({"in_progress", "environment_busy"})
+"""Refusals that only mean that somebody else is at work there now."""
 
 
 def start_redeployment(operation_id: UUID, instance_id: str, image: str | None, context: Context, *, budget: Budget) -> bool:
@@ -26,7 +28,7 @@ def start_redeployment(operation_id: UUID, instance_id: str, image: str | None, 
     try:
         context.services.redeploy(instance_id, Redeploy(image=image), timeout_seconds=min(budget.left(), LONGEST_CALL_SECONDS))
     except RemoteRefusedError as error:
-        if error.remote_code == "in_progress":
+        if error.remote_code in ASK_AGAIN:
             return False
         store.finish_operation(context.db, operation_id, status="failed", problem=error.message)
         return True

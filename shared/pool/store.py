@@ -96,7 +96,10 @@ def look_at_supply(db: Database, *, excluded: Sequence[str]) -> Supply:
     row = db.read(QUERIES["look_at_supply"], excluded=list(excluded))[0]
     usual = float(row["usual_start_seconds"] or DEFAULT_START_SECONDS)
     under_way = float(row["oldest_start_seconds"] or 0.0)
-    return Supply(idle=row["idle"], estimated_seconds=max(1.0, usual - under_way))
+    # One that takes longer than usual tells nothing: then the next one counts from now.
+    estimated = usual - under_way if under_way < usual else usual
+    stopped = row["paused"] and row["oldest_start_seconds"] is None
+    return Supply(idle=row["idle"], estimated_seconds=None if stopped else max(1.0, estimated))
 
 
 def read_claim(db: Database, claim_id: UUID) -> Row | None:
@@ -299,10 +302,15 @@ def begin_drain(db: Session, operation_id: UUID, *, most: int) -> list[str]:
     return [row["id"] for row in db.run(QUERIES["begin_drain"], operation_id=operation_id, most=most)]
 
 
-def begin_operation(db: Session, operation_id: UUID, *, kind: str, instance_ids: Sequence[str], image: str | None = None) -> None:
+def begin_operation(db: Session, operation_id: UUID, *, kind: str, instance_ids: Sequence[str]) -> None:
     """Record work on instances."""
-    query = QUERIES["begin_operation"]
-    db.run(query, operation_id=operation_id, kind=kind, instance_ids=list(instance_ids), image=image)
+    db.run(QUERIES["begin_operation"], operation_id=operation_id, kind=kind, instance_ids=list(instance_ids))
+
+
+def begin_redeployment(db: Session, operation_id: UUID, instance_id: str, *, version: int, image: str | None) -> bool:
+    """Record a redeployment; False when the instance is no longer what was read."""
+    query = QUERIES["begin_redeployment"]
+    return bool(db.run(query, operation_id=operation_id, instance_id=instance_id, version=version, image=image))
 
 
 def read_operation(db: Database, operation_id: UUID) -> Row | None:
@@ -338,7 +346,7 @@ def finish_operation(db: Session, operation_id: UUID, *, status: str, problem: s
 
 
 def set_protected(db: Session, instance_id: str, *, protected: bool) -> bool:
-    """Protect an instance or end its protection; False when there is no such instance."""
+    """Protect an instance or end its protection; False when it is so already, is being destroyed, or is not there."""
     return bool(db.run(QUERIES["set_protected"], instance_id=instance_id, protected=protected))
 
 

@@ -53,10 +53,15 @@ def tick(request: RunTick, context: Context, *, now: datetime) -> TickResult:
 
 
 def observe_some(request: ObserveRequest, context: Context, *, now: datetime) -> TickResult:
-    """Observe these instances and apply what follows; without the tick's lease, and without creating anything."""
+    """Observe these instances, apply what follows, and carry on with their creation or destruction.
+
+    Without the tick's lease, and without creating anything; losses are left to the tick, which sees the whole pool.
+    """
     budget = Budget(context.settings.tick_budget_seconds)
-    result = observe(context, instance_ids=request.instance_ids, budget=budget, accept_losses=False, actor="observe", now=now)
-    return TickResult(outcome="held_back" if result.plan and result.plan.held_back else "done", warnings=result.warnings)
+    ids = request.instance_ids
+    result = observe(context, instance_ids=ids, budget=budget, accept_losses=False, actor="observe", now=now)
+    _work(context, budget=budget, instance_ids=ids)
+    return TickResult(outcome="done", warnings=result.warnings)
 
 
 def _run(request: RunTick, context: Context, record: dict[str, object], *, budget: Budget, now: datetime, turn: int) -> str:
@@ -122,8 +127,8 @@ def _longest_claim_seconds(context: Context) -> float:
     return context.settings.claim_timeout_seconds + context.settings.claim_lease_seconds
 
 
-def _work(context: Context, *, budget: Budget) -> Progress:
-    items = store.list_unfinished(context.db)
+def _work(context: Context, *, budget: Budget, instance_ids: Sequence[str] | None = None) -> Progress:
+    items = store.list_unfinished(context.db, instance_ids)
     if not items:
         return Progress()
     limits = store.read_limits(context.db, context.settings)

@@ -77,6 +77,8 @@ CREATE TABLE pool.events (
 );
 CREATE INDEX events_by_instance ON pool.events (instance_id, id) WHERE instance_id IS NOT NULL;
 CREATE INDEX events_by_time ON pool.events (at);
+-- How long the last ones took to become ready.
+CREATE INDEX events_of_readiness ON pool.events (id) WHERE kind = 'instance.ready';
 
 CREATE TABLE pool.ticks (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -81,6 +81,14 @@ def test_an_empty_pool_says_when_to_come_back(pool: Pool) -> None:
     assert error["details"] == {"estimatedReadySeconds": int(answer.headers["Retry-After"])}
 
 
+def test_an_empty_pool_that_is_paused_says_so(pool: Pool) -> None:
+    pool.http.post("/api/pool/drain", json={"all": True, "pause": True})
+    answer = pool.claim()
+    error = check_error(answer, 503, "no_idle_instances")
+    assert "paused" in str(error["message"])
+    assert (error["details"], answer.headers["Retry-After"]) == ({"estimatedReadySeconds": None}, "60")
+
+
 def test_two_hundred_claims_on_fifty_get_fifty(make_pool: Callable[..., Pool]) -> None:
     """P1, P5: no instance twice, everybody else a typed refusal."""
     pool = make_pool(pool_min_idle=50, pool_create_concurrency=50)

@@ -128,6 +128,7 @@ def test_a_redeployment_starts_a_new_deployment(pool: Pool) -> None:
     service_id = pool.world.run("SELECT service_id FROM services.instances WHERE id = :id;", id=name)[0]["service_id"]
     before = len(pool.world.railway.deployments_of(service_id))
     answer = pool.http.post(f"/api/pool/instances/{name}/redeploy")
+    assert pool.statuses()[name] == "starting", "nobody is to get it while it restarts"
     assert (answer.status_code, answer.json()["status"]) == (200, "done"), answer.text
     assert len(pool.world.railway.deployments_of(service_id)) == before + 1
     check_error(pool.http.post("/api/pool/instances/nothing/redeploy"), 404, "not_found")

@@ -386,3 +386,18 @@ def test_ticks_tell_what_was_seen_decided_and_done(pool: Pool) -> None:
     assert record["decided"]["retired"] == 1
     assert record["done"]["destroyed"] == ["unfit"]
     assert store.take_lease(pool.db, "tick", uuid4(), seconds=1)
+
+
+def test_observing_a_few_at_a_time_does_not_get_round_the_loss_limit(make_pool: Callable[..., Pool]) -> None:
+    """A storm of hints, one instance each, leaves every loss to the tick, which sees how many there are."""
+    pool = make_pool(pool_min_idle=6)
+    pool.warm_up()
+    before = pool.statuses()
+    for service_id in pool.world.railway.inventory()["services"]:
+        pool.world.railway.set_deploy_status(service_id, "CRASHED")
+    pool.let_time_pass()
+    for name in before:
+        pool.http.post("/observe", json={"instanceIds": [name]}, headers={"Authorization": "Bearer the-services-key"})
+    assert pool.statuses() == before
+    assert pool.tick()["outcome"] == "held_back"
+    assert pool.statuses() == before
