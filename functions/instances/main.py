@@ -9,9 +9,8 @@ from pydantic import BaseModel
 
 from shared import web
 from shared.api import services as api
-from shared.api.base import NoBody
-from shared.errors import NotYetError, RequestError
-from shared.services import configure, image, limits, observe, redeploy, registry, resources, settle, verify
+from shared.errors import RequestError
+from shared.services import configure, image, limits, observe, redeploy, registry, resources, settle, sweep, verify
 from shared.services import create as creation
 from shared.services import destroy as destruction
 from shared.services.context import Context, from_environment, services_key
@@ -67,10 +66,6 @@ def _alone(verb: Callable[[Context], BaseModel]) -> Handler:
     return lambda call, context: verb(context)
 
 
-def _sweep(call: web.Call, context: Context) -> None:
-    raise NotYetError("Sweeping is not built yet.")
-
-
 instances = web.function(
     (
         web.Route("POST /create-instance", _create, _allow, body=api.CreateInstance),
@@ -83,7 +78,7 @@ instances = web.function(
         web.Route("POST /reset/<instance_id>", lambda c, x: settle.reset(_id(c), c.body, x), _allow, body=api.Reset),
         web.Route("POST /verify/<instance_id>", lambda c, x: verify.verify(_id(c), c.body, x), _allow, body=api.Verify),
         web.Route("POST /status/batch", lambda c, x: observe.status_batch(c.body, x), _allow, body=api.StatusBatch),
-        web.Route("POST /sweep", _sweep, _allow, body=NoBody),
+        web.Route("POST /sweep", lambda c, x: sweep.sweep(c.body, x), _allow, body=api.Sweep),
         web.Route("GET /resources/<instance_id>", lambda c, x: resources.resources(_id(c), x), _allow),
         web.Route("GET /registry", lambda c, x: registry.registry(x), _allow),
         web.Route("GET /limits", lambda c, x: limits.limits(x), _allow),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
@@ -304,3 +304,48 @@ class Limits(Answer):
     remaining: int | None
     listing_interval_seconds: float
     listing_at: datetime | None
+
+
+class Sweep(Body):
+    """Compare what every vendor holds with our tables. `mode` may ask for less than the setting allows, never for more."""
+
+    deadline_seconds: Deadline = 20.0
+    mode: Literal["report", "delete"] | None = None
+    accept_losses: bool = False
+    """Confirms that orphans are to be ended although they are most of what a vendor holds for us."""
+
+
+class Finding(Answer):
+    """A difference that stands. `orphan`: the vendor holds what our tables do not know; `missing`: the reverse."""
+
+    id: int
+    kind: str
+    vendor: str
+    """A tool, or `hosting`."""
+    resource_id: str
+    name: str
+    instance_id: str | None = None
+    """Whose it is by our tables; None for an orphan."""
+    vendor_created_at: datetime | None = None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    times_seen: int
+    confirmed: bool
+    """Whether two sweeps saw it at least a minute apart."""
+    acted_at: datetime | None = None
+    reason: str | None = None
+    """Why the last attempt to end it failed."""
+
+
+class SweepResult(Answer):
+    """What a sweep found and did."""
+
+    findings: list[Finding]
+    """Everything that stands now, of earlier sweeps too."""
+    complete: dict[str, bool | None]
+    """Whether each vendor was listed to its end, without which nothing is concluded; None: it cannot be asked."""
+    notes: dict[str, str] = Field(default_factory=dict)
+    """Why a vendor was not listed to its end."""
+    acted: int
+    """How many orphans this sweep ended; a number went back to our own stock."""
+    mode: str

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.api.services import MAX_BATCH, Observed, ServiceStatus, StatusBatch, StatusPage
+from shared.budget import Budget
 from shared.errors import RemoteError
 from shared.pool import store
 from shared.pool.context import Context
 from shared.pool.lifecycle import Status
 from shared.pool.models import Instance
 from shared.pool.plan import Plan, Rules, changed_row, plan
-from shared.pool.time import Budget
 
 LEAST_SECONDS = 1.0
 

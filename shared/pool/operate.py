@@ -20,13 +20,13 @@ from shared.api.pool import (
     RunTick,
     TickResult,
 )
+from shared.budget import Budget
 from shared.errors import ConflictError, IllegalMoveError, NotFoundError, PreconditionError, RequestError
 from shared.pool import store
 from shared.pool.context import Context
 from shared.pool.lifecycle import Status
 from shared.pool.redeploy import start_redeployment
 from shared.pool.replenish import replenish as begin_creations
-from shared.pool.time import Budget
 from shared.pool.work import work
 
 PATIENCE_SECONDS = 10.0

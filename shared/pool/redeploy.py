@@ -6,10 +6,10 @@ from uuid import UUID
 
 from shared import log
 from shared.api.services import Redeploy
+from shared.budget import Budget
 from shared.errors import RemoteError, RemoteRefusedError
 from shared.pool import store
 from shared.pool.context import Context
-from shared.pool.time import Budget
 
 LEAST_SECONDS = 2.0
 MOST_AT_ONCE = 100

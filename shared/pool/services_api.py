@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, SecretStr
 
+from shared.api.errors import explain
 from shared.api.services import (
     Configure,
     Configured,
@@ -26,20 +27,11 @@ from shared.api.services import (
 )
 from shared.errors import RemoteError
 from shared.pool.models import Taken
-from shared.remote import NO_RETRY, Remote, Reply, Retry, read_error_body
+from shared.remote import NO_RETRY, Remote, Reply, Retry
 from shared.settings import reveal
 
 ANSWER_MARGIN_SECONDS = 5.0
 """How much longer than the deadline it names a call waits for its answer."""
-
-
-class _Problem(BaseModel):
-    code: str = ""
-    message: str = ""
-
-
-class _ErrorBody(BaseModel):
-    error: _Problem
 
 
 class ServicesApi:
@@ -54,7 +46,7 @@ class ServicesApi:
             headers={"Authorization": f"Bearer {reveal(key)}"},
             transport=transport,
             retry=retry,
-            explain=_explain,
+            explain=explain,
             max_connections=100,
         )
 
@@ -135,8 +127,3 @@ def _aware(moment: datetime) -> datetime:
 
 def _segment(instance_id: str) -> str:
     return quote(instance_id, safe="")
-
-
-def _explain(reply: Reply) -> tuple[str, str]:
-    body = read_error_body(reply, _ErrorBody)
-    return (body.error.code, body.error.message) if isinstance(body, _ErrorBody) else ("", "")

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from shared import log
 from shared.api.pool import ObserveRequest, RunTick, TickResult
+from shared.budget import Budget
 from shared.errors import AppError
 from shared.pool import store
 from shared.pool.context import Context
@@ -21,7 +22,6 @@ from shared.pool.observe import Round, observe
 from shared.pool.redeploy import carry_on_redeployments
 from shared.pool.replenish import replenish
 from shared.pool.settle import settle
-from shared.pool.time import Budget
 from shared.pool.work import Progress, work
 
 ACTOR = "tick"

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from shared import log
 from shared.api.services import Created, Destroyed, Working
+from shared.budget import Budget
 from shared.errors import AppError, RemoteError
 from shared.pool import store
 from shared.pool.context import Context
 from shared.pool.lifecycle import Status
 from shared.pool.models import Unfinished
 from shared.pool.services_api import is_tombstone
-from shared.pool.time import Budget
 
 LEAST_SECONDS = 2.0
 """Below this no further call is begun."""

@@ -25,7 +25,7 @@ from shared.services.verdicts import SLEEPING, Watched, due_for_check, observed,
 
 MAX_READINGS = 10
 """How many instances being started are read one by one in one batch."""
-STALE_SECONDS = 15.0
+STALE_SECONDS = 4.0
 """How old the last observation of an instance being started may be before it is read by itself."""
 _HOST = "The host"
 

@@ -9,24 +9,17 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from shared.budget import Budget
 from shared.errors import AppError, RemoteUnavailableError
 
 Result = TypeVar("Result")
 
 
-class Patience:
+class Patience(Budget):
     """What is left of the time that one call may take."""
-
-    def __init__(self, seconds: float) -> None:
-        self._ends_at = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Return the seconds that are left, never below 0."""
-        return max(0.0, self._ends_at - time.monotonic())
 
     def part(self, share: float) -> Patience:
         """Return a patience of its own that ends after *share* of what is left."""

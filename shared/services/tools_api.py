@@ -8,26 +8,18 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
+from shared.api.errors import explain
 from shared.api.services import Inventory, Provisioned, Released
 from shared.errors import RemoteError, RemoteRefusedError, RemoteUnavailableError
-from shared.remote import NO_RETRY, Remote, Reply, Retry, read_error_body
+from shared.remote import NO_RETRY, Remote, Reply, Retry
 from shared.settings import reveal
 
 CALL_SECONDS = 110.0
 """How long a purchase or a release is waited for; a lease of a worker must outlive it."""
 PROBE_SECONDS = 10.0
 PROBE_KEPT_SECONDS = 60.0
-
-
-class _Problem(BaseModel):
-    code: str = ""
-    message: str = ""
-
-
-class _ErrorBody(BaseModel):
-    error: _Problem
 
 
 class ToolsApi:
@@ -49,7 +41,7 @@ class ToolsApi:
             timeout_seconds=timeout_seconds,
             retry=retry,
             transport=transport,
-            explain=_explain,
+            explain=explain,
         )
         self._lock = threading.Lock()
         self._probes: dict[str, tuple[float, bool]] = {}
@@ -111,7 +103,7 @@ class ToolsApi:
 
 def reply_code(reply: Reply) -> str:
     """Return the code of one of our own error bodies, or an empty text."""
-    return _explain(reply)[0]
+    return explain(reply)[0]
 
 
 def make(url: str, key: SecretStr) -> ToolsApi:
@@ -133,11 +125,6 @@ def _in_its_words(error: RemoteError, tool: str) -> RemoteError:
         remote_message=error.remote_message,
         retry_after_seconds=error.retry_after_seconds,
     )
-
-
-def _explain(reply: Reply) -> tuple[str, str]:
-    body = read_error_body(reply, _ErrorBody)
-    return (body.error.code, body.error.message) if isinstance(body, _ErrorBody) else ("", "")
 
 
 def _segment(text: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from shared.budget import Budget
 from shared.errors import AppError
 from shared.services.models import Instance
 
@@ -13,15 +12,12 @@ FIRST_PAUSE_SECONDS = 2.0
 SOON_SECONDS = 1.0
 
 
-class Deadline:
+class Deadline(Budget):
     """The time that one call may take. A step begun before it may end after it: vendor calls are not cut short by it."""
-
-    def __init__(self, seconds: float) -> None:
-        self._ends_at = time.monotonic() + seconds
 
     def allows_another_step(self) -> bool:
         """Whether enough is left to begin something."""
-        return self._ends_at - time.monotonic() >= LEAST_SECONDS_FOR_A_STEP
+        return self.left() >= LEAST_SECONDS_FOR_A_STEP
 
 
 def pause_after(error: AppError, *, failures: int) -> float:

@@ -9,8 +9,8 @@ class Budget:
     """A number of seconds, from its making on."""
 
     def __init__(self, seconds: float) -> None:
-        self._ends = time.monotonic() + seconds
+        self._ends_at = time.monotonic() + seconds
 
     def left(self) -> float:
         """Return the seconds left, never below zero."""
-        return max(0.0, self._ends - time.monotonic())
+        return max(0.0, self._ends_at - time.monotonic())
