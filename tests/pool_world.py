@@ -105,6 +105,7 @@ def build(database_url: str, *, services: Mapping[str, str | None] | None = None
             "pool_environment": services_world.ENVIRONMENT,
             "services_url": "http://services",
             "services_api_key": services_world.SERVICES_KEY,
+            "sweep_interval_seconds": 0,
             **settings,
         }
     )

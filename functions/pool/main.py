@@ -85,7 +85,7 @@ ROUTES: tuple[web.Route[Context], ...] = (
     ),
     web.Route("GET /api/pool/history", _not_yet, _operator),
     web.Route("GET /api/pool/tools", lambda call, context: read.tools(context), _operator),
-    web.Route("GET /api/pool/sweeps", _not_yet, _operator),
+    web.Route("GET /api/pool/sweeps", lambda call, context: read.sweeps(call.query, context), _operator, query=("limit",)),
     web.Route("GET /api/pool/operations/<id>", _operation, _operator),
     web.Route("GET /api/pool/settings", lambda call, context: operate.read_settings(context), _operator),
     # operators act

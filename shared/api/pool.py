@@ -187,6 +187,20 @@ class Ticks(Answer):
     ticks: list[Tick]
 
 
+class SweepRecord(Answer):
+    """What one sweep found, as the services side told it."""
+
+    id: int
+    at: datetime
+    result: dict[str, Any]
+
+
+class Sweeps(Answer):
+    """Recent sweeps, newest first."""
+
+    sweeps: list[SweepRecord]
+
+
 class TickResult(Answer):
     """What calling the tick led to; `skipped` when another one was running."""
 

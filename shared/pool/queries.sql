@@ -506,11 +506,21 @@ WITH done AS (
 )
 SELECT version FROM done;
 
+-- record_sweep --
+-- Keep what a sweep found.
+INSERT INTO pool.sweeps (result) VALUES (CAST(:result AS jsonb));
+
+-- list_sweeps --
+-- Read what the latest sweeps found, newest first.
+SELECT id, at, result FROM pool.sweeps ORDER BY id DESC LIMIT CAST(:most AS integer);
+
 -- forget_old --
 -- Keep growth bounded: old ticks and events go, in small batches.
 WITH old_ticks AS (
     DELETE FROM pool.ticks WHERE id IN (SELECT id FROM pool.ticks WHERE started_at < now() - interval '30 days'
                                          ORDER BY started_at LIMIT 500)
+), old_sweeps AS (
+    DELETE FROM pool.sweeps WHERE id IN (SELECT id FROM pool.sweeps WHERE at < now() - interval '30 days' ORDER BY at LIMIT 500)
 ), old_operations AS (
     DELETE FROM pool.operations WHERE id IN (SELECT id FROM pool.operations WHERE finished_at < now() - interval '30 days'
                                               LIMIT 500)

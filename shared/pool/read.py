@@ -20,6 +20,8 @@ from shared.api.pool import (
     Health,
     Info,
     PoolStatus,
+    SweepRecord,
+    Sweeps,
     Tick,
     Ticks,
     Version,
@@ -133,6 +135,11 @@ def events(query: Mapping[str, str], context: Context) -> Events:
     )
     shown = [_event(row) for row in rows[:most]]
     return Events(events=shown, next=str(shown[-1].id) if len(rows) > most else None)
+
+
+def sweeps(query: Mapping[str, str], context: Context) -> Sweeps:
+    """List what the latest sweeps found, newest first."""
+    return Sweeps(sweeps=[SweepRecord.model_validate(row) for row in store.list_sweeps(context.db, most=_limit(query))])
 
 
 def tools(context: Context) -> Any:

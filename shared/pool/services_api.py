@@ -23,6 +23,8 @@ from shared.api.services import (
     Settled,
     StatusBatch,
     StatusPage,
+    Sweep,
+    SweepResult,
     Working,
 )
 from shared.errors import RemoteError
@@ -84,6 +86,10 @@ class ServicesApi:
     def redeploy(self, instance_id: str, request: Redeploy, *, timeout_seconds: float) -> Redeployed:
         """Start a new deployment."""
         return self._post(f"/redeploy/{_segment(instance_id)}", request, "a redeployment", timeout_seconds).parse(Redeployed)
+
+    def sweep(self, request: Sweep) -> SweepResult:
+        """Compare what every vendor holds with the services side's tables."""
+        return self._post("/sweep", request, "the sweep", request.deadline_seconds + ANSWER_MARGIN_SECONDS).parse(SweepResult)
 
     def resources(self, instance_id: str) -> Resources:
         """Read what is held for an instance."""

@@ -29,6 +29,9 @@ class PoolSettings(Settings):
     pool_loss_limit: float = Field(0.25, gt=0, le=1, description="the share of the pool that one tick may lose")
     claim_lease_seconds: float = Field(120, le=3600, description="how long a claim holds its instance before it is settled")
     claim_timeout_seconds: float = Field(75, ge=11, le=600, description="how long a claim may take in all")
+    sweep_interval_seconds: float = Field(
+        3600, ge=0, le=604_800, description="how often every vendor's inventory is compared with our tables; 0: never"
+    )
     tick_budget_seconds: float = Field(50, ge=5, le=900, description="how long a tick may take")
 
     @model_validator(mode="after")

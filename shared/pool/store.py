@@ -240,6 +240,16 @@ def note_desired_image(db: Session, image: str) -> None:
     db.run(QUERIES["note_desired_image"], image=image)
 
 
+def record_sweep(db: Session, result: Mapping[str, Any]) -> None:
+    """Keep what a sweep found."""
+    db.run(QUERIES["record_sweep"], result=json.dumps(result))
+
+
+def list_sweeps(db: Database, *, most: int) -> list[Row]:
+    """Read what the latest sweeps found, newest first."""
+    return list(db.read(QUERIES["list_sweeps"], most=most))
+
+
 def forget_old(db: Session) -> None:
     """Delete old records, a small batch at a time."""
     db.run(QUERIES["forget_old"])

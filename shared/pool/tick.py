@@ -22,6 +22,7 @@ from shared.pool.observe import Round, observe
 from shared.pool.redeploy import carry_on_redeployments
 from shared.pool.replenish import replenish
 from shared.pool.settle import settle
+from shared.pool.sweep import sweep_if_due
 from shared.pool.work import Progress, work
 
 ACTOR = "tick"
@@ -79,6 +80,7 @@ def _run(request: RunTick, context: Context, record: dict[str, object], *, budge
     progress = _work(context, budget=budget)
     operations = carry_on_redeployments(context, budget=budget) + store.finish_operations(context.db)
     store.forget_old(context.db)
+    sweep_if_due(context, observed.warnings, budget=budget)
     record["decided"] = {**_decided(observed), "retired": retired, "created": len(created)}
     counts = {"applied": observed.applied, "settled": settled, "claimsClosed": closed, "operationsFinished": operations}
     record["done"] = {**progress.done(), **counts}

@@ -20,6 +20,8 @@ from shared.services.work import Deadline, pause_after, retry_after
 TOOLS = "tools"
 HOSTING = "hosting"
 _FORGET_AT_ONCE = 20
+_ABANDONED_SECONDS = 600.0
+_CARRIED_ON_AT_ONCE = 5
 
 
 def destroy(instance_id: str, context: Context, *, deadline_seconds: float) -> Destroyed | Working:
@@ -57,6 +59,23 @@ def go_on(instance_id: str, context: Context, *, worker: UUID, deadline: Deadlin
         forget_old_tombstones(context)
     else:
         instances.give_back(context.db, row.id, worker=worker)
+
+
+def carry_on_abandoned(context: Context, *, deadline_seconds: float) -> int:
+    """Go on with destructions that nobody asks for any more; returns how many were tried.
+
+    The pool side forgets an instance once its end is confirmed. A worker that was late may reopen a tombstone after that, and be
+    killed before it has cleaned up: then nobody but the sweep knows of the row.
+    """
+    deadline = Deadline(deadline_seconds)
+    abandoned = instances.list_abandoned(context.db, age_seconds=_ABANDONED_SECONDS, count=_CARRIED_ON_AT_ONCE)
+    tried = 0
+    for instance_id in abandoned:
+        if not deadline.allows_another_step():
+            break
+        destroy(instance_id, context, deadline_seconds=deadline.left())
+        tried += 1
+    return tried
 
 
 def forget_old_tombstones(context: Context) -> None:

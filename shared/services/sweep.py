@@ -16,6 +16,7 @@ from shared.api.services import Finding, Sweep, SweepResult
 from shared.errors import AppError, ConflictError
 from shared.services import names
 from shared.services.context import Context
+from shared.services.destroy import carry_on_abandoned
 from shared.services.inventories import Listing, list_all
 from shared.services.patience import Patience
 from shared.services.plugins import PLUGINS
@@ -74,6 +75,7 @@ class _Sweep:
     def run(self) -> SweepResult:
         """List, compare, record, and act where that is wanted."""
         context = self._context
+        carry_on_abandoned(context, deadline_seconds=self._patience.left() / 2)
         before = store.read_known(context.db, covered=self._covered)
         listings = {vendor: list_all(vendor, context, self._patience) for vendor in (HOSTING, *PLUGINS)}
         after = store.read_known(context.db, covered=self._covered)

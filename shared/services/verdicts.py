@@ -30,6 +30,8 @@ _OF_HEALTH = {
     Verdict.NOT_READY: ServiceStatus.UNHEALTHY,
     Verdict.UNREACHABLE: ServiceStatus.UNREACHABLE,
 }
+FAILING_AGE_SECONDS = 4.0
+"""How old the verdict of one that failed may be: an instance that has just booted is ready a moment later."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,13 @@ def observed(watched: Watched, *, url: str | None) -> Observed:
 def due_for_check(rows: Iterable[Watched], *, now: datetime, max_age_seconds: float) -> list[Watched]:
     """Return the running instances whose verdict is too old, the most urgent first.
 
+    One that failed, or has only just booted, is asked again after a few seconds whatever *max_age* is: it may be ready by now.
     Never asked comes first, then the longest ago; a failing one counts as asked one *max_age* earlier than it was, so that it
     is looked at sooner, and yet no number of failing ones keeps the others from their turn (P36).
     """
     age = timedelta(seconds=max_age_seconds)
-    due = [row for row in rows if row.runs and (row.checked_at is None or now - row.checked_at > age)]
+    ages = {True: min(age, timedelta(seconds=FAILING_AGE_SECONDS)), False: age}
+    due = [row for row in rows if row.runs and (row.checked_at is None or now - row.checked_at > ages[row.failing])]
 
     def urgency(row: Watched) -> tuple[bool, datetime, str]:
         if row.checked_at is None:

@@ -176,6 +176,7 @@ def test_a_misnamed_file_is_refused(name: str, complaint: str, folder: Path) -> 
 
 
 LINKS_AND_TIMES = {
+    "at",
     "id", "instance_id", "claim_id", "name", "created_at", "finished_at", "updated_at", "version", "generation", "status",
     "holder", "expires_at", "worker", "worker_expires_at", "kind", "problem", "reason", "only_row", "failures", "next_try_at",
     "began_at", "ended_at", "image", "checksum", "applied_at",

@@ -147,6 +147,11 @@ def finish_destruction(db: Session, instance_id: str, *, worker: UUID, removed: 
     )
 
 
+def list_abandoned(db: Session, *, age_seconds: float, count: int) -> list[str]:
+    """Return destructions asked for longer than *age_seconds* ago on which nobody works."""
+    return [row["id"] for row in db.run(QUERIES["list_abandoned"], age_seconds=age_seconds, count=count)]
+
+
 def forget_buried(db: Session, *, count: int) -> list[str]:
     """Delete up to *count* tombstones that are older than 30 days; returns their ids."""
     return [row["id"] for row in db.run(QUERIES["forget_buried"], days=TOMBSTONE_DAYS, count=count)]

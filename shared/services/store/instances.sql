@@ -112,6 +112,14 @@ UPDATE services.instances AS i
                     WHERE l.instance_id = i.id AND l.status IN ('intended', 'active', 'releasing'))
 RETURNING id;
 
+-- list_abandoned --
+-- Read instances whose end was asked for some time ago and on which nobody works although somebody may.
+SELECT id FROM services.instances
+ WHERE state = 'destroying' AND (worker IS NULL OR worker_expires_at <= now()) AND (next_try_at IS NULL OR next_try_at <= now())
+   AND destroy_asked_at < now() - make_interval(secs => CAST(:age_seconds AS float8))
+ ORDER BY destroy_asked_at
+ LIMIT CAST(:count AS integer);
+
 -- forget_buried --
 -- Delete tombstones that have stood long enough, with what the ledger remembers of them, a few at a time.
 WITH old AS (

@@ -186,3 +186,19 @@ def test_a_senseless_deadline_is_refused_before_a_tombstone_is_written(world: Wo
 
 def test_an_impossible_id_is_refused(world: World) -> None:
     assert world.http.delete("/destroy/a%20b").status_code == 400
+
+
+def test_a_destruction_that_nobody_asks_for_any_more_is_carried_on_by_the_sweep(world: World) -> None:
+    """P17, P25: a late worker reopened the tombstone and died; the pool side has forgotten the instance."""
+    world.repeat(lambda: world.create("a"))
+    world.railway.fail("serviceDelete", "refuse", times=None)
+    assert world.destroy("a").status_code == 202
+    world.heal()
+    world.let_time_pass()
+    world.http.post("/sweep", json={}).raise_for_status()
+    assert world.inventories() != {what: {} for what in world.inventories()}, "somebody may still be asking"
+    world.run("UPDATE services.instances SET destroy_asked_at = now() - interval '1 hour';")
+    world.let_time_pass()
+    world.http.post("/sweep", json={}).raise_for_status()
+    assert world.inventories() == {what: {} for what in world.inventories()}
+    assert world.run("SELECT state FROM services.instances;") == [{"state": "destroyed"}]

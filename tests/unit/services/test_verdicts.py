@@ -100,6 +100,19 @@ def test_only_running_instances_whose_verdict_is_old_are_checked() -> None:
     assert [row.id for row in due_for_check(rows, now=NOW, max_age_seconds=30)] == ["never", "old"]
 
 
+def test_one_that_failed_is_asked_again_soon() -> None:
+    """One that was asked while it booted is ready a moment later, and nobody should wait half a minute to learn it."""
+    failing = {"failed_checks": 1, "failing_since": NOW}
+    rows = [
+        watched("soon", checked_at=NOW - timedelta(seconds=5), **failing),
+        watched("just", checked_at=NOW - timedelta(seconds=3), **failing),
+        watched("fine", checked_at=NOW - timedelta(seconds=5)),
+    ]
+
+    assert [row.id for row in due_for_check(rows, now=NOW, max_age_seconds=30)] == ["soon"]
+    assert {row.id for row in due_for_check(rows, now=NOW, max_age_seconds=1)} == {"soon", "just", "fine"}
+
+
 def test_the_most_urgent_is_checked_first_and_nobody_waits_for_ever() -> None:
     """P36: never asked, then failing, then the longest ago; but one left out long enough comes before the failing ones."""
 
