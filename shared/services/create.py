@@ -121,6 +121,8 @@ class _Done:
 def _go_on(instance_id: str, context: Context, *, worker: UUID, deadline: Deadline) -> Created | Working:
     """Do one step after another, as the worker; at least one, then as many as the deadline allows."""
     row = _existing(instance_id, context)
+    if row.state is not State.CREATING:
+        return _overtaken(instance_id, context, worker=worker, deadline=deadline)
     steps = steps_of(row.tools, context)
     for index, step in enumerate(steps):
         if index < steps.index(row.step or DEPLOY):
