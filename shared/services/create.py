@@ -119,10 +119,16 @@ class _Done:
 
 
 def _go_on(instance_id: str, context: Context, *, worker: UUID, deadline: Deadline) -> Created | Working:
-    """Do one step after another, as the worker; at least one, then as many as the deadline allows."""
+    """Do what remains, as the worker, unless a tombstone came since the work was taken."""
     row = _existing(instance_id, context)
     if row.state is not State.CREATING:
         return _overtaken(instance_id, context, worker=worker, deadline=deadline)
+    return _take_steps(row, context, worker=worker, deadline=deadline)
+
+
+def _take_steps(row: Instance, context: Context, *, worker: UUID, deadline: Deadline) -> Created | Working:
+    """Do one step after another; at least one, then as many as the deadline allows."""
+    instance_id = row.id
     steps = steps_of(row.tools, context)
     for index, step in enumerate(steps):
         if index < steps.index(row.step or DEPLOY):

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, Field, SecretStr
 
+from shared.budget import Budget
 from shared.errors import RemoteRefusedError, RemoteUnavailableError
 from shared.remote import Remote, Reply, Retry, read_error_body
 from shared.services import names
@@ -36,6 +37,8 @@ _HOPELESS = frozenset({"20100", "85005"})
 """No funds, bad messaging profile: no other number would do."""
 _LOST = frozenset({"purchase-failed", "deleted", "ported-out"})
 """Statuses of a number that is not ours, or not any more."""
+BUYING_SECONDS = 45.0
+"""After so long no further purchase is begun: the worker's lease must outlive them all, slow answers included."""
 
 
 class TelnyxSettings(Settings):
@@ -106,7 +109,15 @@ class Telnyx:
     variables: ClassVar[tuple[str, ...]] = ("TELNYX_PHONE_NUMBER", "TELNYX_MESSAGING_PROFILE_ID")
     settings: ClassVar[type[TelnyxSettings]] = TelnyxSettings
 
-    def __init__(self, remote: Remote, *, messaging_profile_id: str, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        *,
+        messaging_profile_id: str,
+        pause: Callable[[float], None] = time.sleep,
+        buying_seconds: float = BUYING_SECONDS,
+    ) -> None:
+        self._buying_seconds = buying_seconds
         self._remote = remote
         self._profile_id = messaging_profile_id
         self._pause = pause
@@ -119,11 +130,13 @@ class Telnyx:
         transport: httpx.BaseTransport | None = None,
         retry: Retry = Retry(),
         pause: Callable[[float], None] = time.sleep,
+        buying_seconds: float = BUYING_SECONDS,
     ) -> Telnyx:
         """Return the plugin that works with *settings*; no call is made."""
         headers = {"Authorization": f"Bearer {reveal(settings.telnyx_api_key)}"}
         remote = Remote("Telnyx", settings.telnyx_api_url, headers=headers, retry=retry, transport=transport, explain=_explain)
-        return cls(remote, messaging_profile_id=settings.telnyx_messaging_profile_id, pause=pause)
+        profile_id = settings.telnyx_messaging_profile_id
+        return cls(remote, messaging_profile_id=profile_id, pause=pause, buying_seconds=buying_seconds)
 
     def provision(self, name: str, *, attempt: int, doubtful: bool) -> Grant:
         """Buy a number, or, when doubtful, first look for one that an earlier call bought or ordered; then connect it.
@@ -201,7 +214,10 @@ class Telnyx:
     # --- buying
 
     def _buy(self, name: str) -> str:
-        for _ in range(_PURCHASES):
+        budget = Budget(self._buying_seconds)
+        for attempt in range(_PURCHASES):
+            if attempt and budget.left() == 0:
+                raise RemoteUnavailableError("Telnyx", "ordering a number", "took too long")
             number = self._search()
             order = self._order(number, name)
             if order is not None and self._await(order):

@@ -28,7 +28,7 @@ ENVIRONMENT = {
 class World:
     """A simulator, a plugin, and a clock that moves when the plugin waits."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, buying_seconds: float = 45.0, **options: Any) -> None:
         self.now = 0.0
         self.waited: list[float] = []
         self.on_wait: Callable[[], None] = lambda: None
@@ -37,7 +37,7 @@ class World:
         )
         settings = load(TelnyxSettings, ENVIRONMENT)
         transport = httpx.WSGITransport(self.simulator)
-        self.plugin = Telnyx.build(settings, transport=transport, retry=NO_RETRY, pause=self.wait)
+        self.plugin = Telnyx.build(settings, transport=transport, retry=NO_RETRY, pause=self.wait, buying_seconds=buying_seconds)
 
     def wait(self, seconds: float) -> None:
         self.waited.append(seconds)
@@ -105,6 +105,14 @@ def test_a_search_for_ever_ends() -> None:
     with pytest.raises(RemoteUnavailableError):
         world.buy()
     assert world.count("create_order") == 5
+
+
+def test_slow_purchases_do_not_add_up_beyond_the_lease_of_who_makes_them() -> None:
+    world = World(buying_seconds=0.03, latency_seconds=0.01)
+    world.simulator.fail("create_order", "refuse", status=422, times=None)
+    with pytest.raises(RemoteUnavailableError, match="took too long"):
+        world.buy()
+    assert 1 <= world.count("create_order") < 5
 
 
 def test_nothing_on_offer_is_unavailable() -> None:
