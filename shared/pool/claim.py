@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from shared import log
 from shared.api.pool import Claimed, ClaimRecord, ClaimRequest
 from shared.api.services import Configured, Introduction, Settled
+from shared.budget import Budget
 from shared.errors import NoIdleInstanceError, NotFoundError, NotYetError, RemoteError
 from shared.pool import settle, store
 from shared.pool.context import Context
@@ -54,19 +55,19 @@ def claim(request: ClaimRequest, context: Context, *, idempotency_key: str | Non
     """
     _refuse_what_is_not_built(request, idempotency_key)
     claim_id = uuid4()
-    ends = time.monotonic() + context.settings.claim_timeout_seconds
+    budget = Budget(context.settings.claim_timeout_seconds)
     tried: list[Taken] = []
     while True:
-        taken = _take(claim_id, request, context, ends=ends, tried=tried)
+        taken = _take(claim_id, request, context, budget=budget, tried=tried)
         if taken is None:
             break
         tried.append(taken)
-        attempt = _introduce(taken, claim_id, request, context, ends=ends)
+        attempt = _introduce(taken, claim_id, request, context, budget=budget)
         if attempt.answer is not None:
             return _answer(attempt.answer, taken, claim_id, request)
         if not attempt.settled:
             raise ProvisionFailedError(claim_id, len(tried))
-        if not attempt.may_try_next or ends - time.monotonic() < LEAST_SECONDS_FOR_ANOTHER:
+        if not attempt.may_try_next or budget.left() < LEAST_SECONDS_FOR_ANOTHER:
             break
     last = tried[-1]
     store.fail_claim(context.db, claim_id, last.id, last.generation, problem="the instances tried could not be introduced")
@@ -96,11 +97,11 @@ def _refuse_what_is_not_built(request: ClaimRequest, idempotency_key: str | None
         raise NotFoundError("There is no such template.", code="template_not_found")
 
 
-def _take(claim_id: UUID, request: ClaimRequest, context: Context, *, ends: float, tried: list[Taken]) -> Taken | None:
+def _take(claim_id: UUID, request: ClaimRequest, context: Context, *, budget: Budget, tried: list[Taken]) -> Taken | None:
     """Take the next instance; None when those tried were the last. Raises NoIdleInstanceError when there was none at all."""
     excluded = [taken.id for taken in tried]
     for _ in range(BUSY_TRIES):
-        send_seconds = max(1.0, min(ends - time.monotonic(), ATTEMPT_SECONDS))
+        send_seconds = max(1.0, min(budget.left(), ATTEMPT_SECONDS))
         lease_seconds = context.settings.claim_lease_seconds
         taken = store.take_idle(
             context.db, claim_id, request, send_seconds=send_seconds, lease_seconds=lease_seconds, excluded=excluded
@@ -128,7 +129,7 @@ def _none_idle(supply: Supply) -> NoIdleInstanceError:
     )
 
 
-def _introduce(taken: Taken, claim_id: UUID, request: ClaimRequest, context: Context, *, ends: float) -> _Attempt:
+def _introduce(taken: Taken, claim_id: UUID, request: ClaimRequest, context: Context, *, budget: Budget) -> _Attempt:
     body = introduction(
         taken,
         str(claim_id),
@@ -138,7 +139,7 @@ def _introduce(taken: Taken, claim_id: UUID, request: ClaimRequest, context: Con
         model=request.model,
         metadata=request.metadata,
     )
-    timeout_seconds = max(1.0, min(ends - time.monotonic(), ATTEMPT_SECONDS))
+    timeout_seconds = max(1.0, min(budget.left(), ATTEMPT_SECONDS))
     try:
         answer = context.services.configure(taken, body, timeout_seconds=timeout_seconds)
     except RemoteError as error:

@@ -81,6 +81,16 @@ class Supply:
 
 
 @dataclass(frozen=True, slots=True)
+class Census:
+    """How many instances stand where."""
+
+    counts: dict[str, int]
+    """Every status, also those that none has."""
+    longest_starting_seconds: float
+    """For how long the instance that is starting longest has been at it; 0 when none is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The target and caps in force: what operators set, or else the environment's values."""
 

@@ -290,13 +290,10 @@ RETURNING id;
 
 -- record_buried --
 -- A creation met a tombstone: the instance can never be built.
-WITH done AS (
-    UPDATE pool.instances
-       SET status = 'destroying', status_since = now(), version = version + 1, reason = 'it was destroyed while being built'
-     WHERE id = CAST(:instance_id AS text) AND status = 'starting'
- RETURNING id
-)
-SELECT id FROM done;
+UPDATE pool.instances
+   SET status = 'destroying', status_since = now(), version = version + 1, reason = 'it was destroyed while being built'
+ WHERE id = CAST(:instance_id AS text) AND status = 'starting'
+RETURNING id;
 
 -- forget_destroyed --
 -- Drop the row of an instance whose end every vendor confirmed (P25), and end the claim that had it.
@@ -374,7 +371,7 @@ SELECT id FROM done;
 -- Take unclaimed instances for destruction, each only if it is still unclaimed at this moment (P28), the oldest first.
 WITH picked AS (
     SELECT id FROM pool.instances
-     WHERE status IN ('idle', 'starting', 'sleeping', 'tainted', 'dead') AND NOT protected
+     WHERE status = ANY (CAST(:statuses AS text[])) AND NOT protected
      ORDER BY created_at, id
      LIMIT CAST(:most AS integer) FOR UPDATE
 ), done AS (

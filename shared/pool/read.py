@@ -50,7 +50,7 @@ def version() -> Version:
 
 def counts(context: Context) -> Counts:
     """Count instances by status."""
-    found = store.count_by_status(context.db)
+    found = store.count_by_status(context.db).counts
     limits = store.read_limits(context.db, context.settings)
     return Counts(
         counts=found,

@@ -28,20 +28,14 @@ def settle(
     except RemoteError as error:
         if not is_tombstone(error):
             raise
-        _set_aside(context, instance_id, generation, claim_id, to=Status.TAINTED, reason=DESTROYED, actor=actor)
+        store.set_aside(context.db, instance_id, generation, to=Status.TAINTED, reason=DESTROYED, claim_id=claim_id, actor=actor)
         return Settled(introduced=Introduction.MAYBE)
     if settled.introduced is Introduction.BOUND:
         store.complete_claim(context.db, instance_id, generation, settled, actor=actor)
     elif settled.introduced is Introduction.NEVER:
         reason = "a claim ended before it was introduced"
-        _set_aside(context, instance_id, generation, claim_id, to=Status.IDLE, reason=reason, actor=actor)
+        store.set_aside(context.db, instance_id, generation, to=Status.IDLE, reason=reason, claim_id=claim_id, actor=actor)
     else:
         reason = f"an introduction may have reached it: {problem.message if problem else 'its claim was cut off'}"
-        _set_aside(context, instance_id, generation, claim_id, to=Status.TAINTED, reason=reason, actor=actor)
+        store.set_aside(context.db, instance_id, generation, to=Status.TAINTED, reason=reason, claim_id=claim_id, actor=actor)
     return settled
-
-
-def _set_aside(
-    context: Context, instance_id: str, generation: int, claim_id: UUID, *, to: Status, reason: str, actor: str
-) -> None:
-    store.set_aside(context.db, instance_id, generation, to=to, reason=reason, claim_id=claim_id, actor=actor)

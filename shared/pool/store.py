@@ -14,8 +14,8 @@ from uuid import UUID
 from shared.api.pool import ClaimRequest
 from shared.api.services import Configured, HandOver, Settled
 from shared.db import Database, Session, load_queries
-from shared.pool.lifecycle import Status
-from shared.pool.models import ExpiredLease, Instance, Limits, Supply, Taken, Unfinished
+from shared.pool.lifecycle import UNCLAIMED, Status
+from shared.pool.models import Census, ExpiredLease, Instance, Limits, Supply, Taken, Unfinished
 from shared.pool.settings import PoolSettings
 
 QUERIES = load_queries(__file__)
@@ -263,16 +263,14 @@ def ping(db: Database) -> None:
     db.read(QUERIES["ping"])
 
 
-def count_by_status(db: Database) -> dict[str, int]:
+def count_by_status(db: Database) -> Census:
     """Count instances, with a zero for every status that none has."""
-    found = {row["status"]: row["n"] for row in db.read(QUERIES["count_by_status"])}
-    return {str(status): found.get(status, 0) for status in Status}
-
-
-def longest_starting_seconds(db: Database) -> float:
-    """Return for how long the instance that is starting longest has been at it; 0 when none is."""
-    found = {row["status"]: row["longest_seconds"] for row in db.read(QUERIES["count_by_status"])}
-    return float(found.get(Status.STARTING, 0.0))
+    found = {row["status"]: row for row in db.read(QUERIES["count_by_status"])}
+    starting = found.get(Status.STARTING)
+    return Census(
+        counts={str(status): found[status]["n"] if status in found else 0 for status in Status},
+        longest_starting_seconds=float(starting["longest_seconds"]) if starting else 0.0,
+    )
 
 
 def list_agents(
@@ -309,7 +307,8 @@ def begin_kill(db: Session, instance_id: str, operation_id: UUID, *, reason: str
 
 def begin_drain(db: Session, operation_id: UUID, *, most: int) -> list[str]:
     """Take up to *most* unclaimed instances for destruction (P28)."""
-    return [row["id"] for row in db.run(QUERIES["begin_drain"], operation_id=operation_id, most=most)]
+    query = QUERIES["begin_drain"]
+    return [row["id"] for row in db.run(query, operation_id=operation_id, statuses=sorted(UNCLAIMED), most=most)]
 
 
 def begin_operation(db: Session, operation_id: UUID, *, kind: str, instance_ids: Sequence[str]) -> None:

@@ -6,8 +6,6 @@ Alone (a lease in the database), within a time budget, resumable at any line, ha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from datetime import datetime
 from uuid import uuid4
 
@@ -24,6 +22,7 @@ from shared.pool.replenish import replenish
 from shared.pool.settle import settle
 from shared.pool.sweep import sweep_if_due
 from shared.pool.work import Progress, work
+from shared.several import several
 
 ACTOR = "tick"
 LEASE_MARGIN_SECONDS = 30.0
@@ -97,14 +96,11 @@ def _decided(observed: Round) -> dict[str, object]:
 def _settle_expired(context: Context, warnings: list[str], *, budget: Budget) -> int:
     """Settle several at a time while *budget* lasts; one failure stops no other, and is tried again by the next tick (P36)."""
     leases = store.list_expired_leases(context.db)
-    if not leases:
-        return 0
 
     def step(lease: ExpiredLease) -> str | None:
         return _settle_one(lease, context) if budget.left() >= LEAST_SECONDS else "the time was used up"
 
-    with ThreadPoolExecutor(min(SETTLED_AT_ONCE, len(leases)), thread_name_prefix="settle") as threads:
-        problems = [future.result() for future in [threads.submit(copy_context().run, step, lease) for lease in leases]]
+    problems = several(step, leases, at_once=SETTLED_AT_ONCE)
     unsettled = [(lease, problem) for lease, problem in zip(leases, problems, strict=True) if problem is not None]
     if unsettled:
         first, problem = unsettled[0]
@@ -149,11 +145,12 @@ def _warn(context: Context, warnings: list[str], progress: Progress) -> None:
         warnings.append(f"{len(progress.problems)} instances cannot go on, for example {first[0]}: {first[1]}")
     if progress.not_reached:
         warnings.append(f"{progress.not_reached} instances were not reached in time and come first in the next tick")
-    longest = store.longest_starting_seconds(context.db)
+    census = store.count_by_status(context.db)
+    longest = census.longest_starting_seconds
     if longest > context.settings.pool_stuck_timeout_seconds:
         warnings.append(f"an instance has been starting for {longest / 60:.0f} minutes")
     limits = store.read_limits(context.db, context.settings)
-    counts = store.count_by_status(context.db)
+    counts = census.counts
     warm, total = counts["idle"] + counts["starting"] + counts["sleeping"], sum(counts.values())
     if limits.paused:
         warnings.append(f"creating is paused: {limits.paused_reason or 'no reason was given'}")

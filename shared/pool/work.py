@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, field
 
 from shared import log
@@ -16,6 +14,7 @@ from shared.pool.context import Context
 from shared.pool.lifecycle import Status
 from shared.pool.models import Unfinished
 from shared.pool.services_api import is_tombstone
+from shared.several import several
 
 LEAST_SECONDS = 2.0
 """Below this no further call is begun."""
@@ -54,9 +53,7 @@ def work(items: Sequence[Unfinished], context: Context, *, budget: Budget, concu
     def step(item: Unfinished) -> None:
         _one(item, context, progress, budget=budget, actor=actor)
 
-    with ThreadPoolExecutor(max_workers=max(1, min(concurrency, len(items)))) as pool:
-        for future in [pool.submit(copy_context().run, step, item) for item in items]:
-            future.result()
+    several(step, items, at_once=concurrency)
     return progress
 
 

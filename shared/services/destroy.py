@@ -61,21 +61,16 @@ def go_on(instance_id: str, context: Context, *, worker: UUID, deadline: Deadlin
         instances.give_back(context.db, row.id, worker=worker)
 
 
-def carry_on_abandoned(context: Context, *, deadline_seconds: float) -> int:
-    """Go on with destructions that nobody asks for any more; returns how many were tried.
+def carry_on_abandoned(context: Context, *, deadline_seconds: float) -> None:
+    """Go on with a few destructions that nobody asks for any more.
 
     The pool side forgets an instance once its end is confirmed. A worker that was late may reopen a tombstone after that, and be
     killed before it has cleaned up: then nobody but the sweep knows of the row.
     """
     deadline = Deadline(deadline_seconds)
-    abandoned = instances.list_abandoned(context.db, age_seconds=_ABANDONED_SECONDS, count=_CARRIED_ON_AT_ONCE)
-    tried = 0
-    for instance_id in abandoned:
-        if not deadline.allows_another_step():
-            break
-        destroy(instance_id, context, deadline_seconds=deadline.left())
-        tried += 1
-    return tried
+    for instance_id in instances.list_abandoned(context.db, age_seconds=_ABANDONED_SECONDS, count=_CARRIED_ON_AT_ONCE):
+        if deadline.allows_another_step():
+            destroy(instance_id, context, deadline_seconds=deadline.left())
 
 
 def forget_old_tombstones(context: Context) -> None:

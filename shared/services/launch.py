@@ -18,7 +18,10 @@ from shared.services.store import ledger
 
 
 def launch_for(instance: Instance, context: Context, *, wanted_image: str | None = None) -> Launch:
-    """Assemble the deployment of *instance*, with the desired image unless another one is wanted. Makes no remote call."""
+    """Assemble the deployment of *instance*, with the desired image unless another one is wanted.
+
+    Makes no remote call, but a short look into the registry while the desired image has no known digest (P23).
+    """
     settings = context.settings
     return Launch(
         image=wanted_image or image.image_to_launch(context),

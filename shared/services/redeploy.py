@@ -29,8 +29,9 @@ def redeploy(instance_id: str, request: Redeploy, context: Context) -> Redeploye
         raise ConflictError("Somebody is working on that instance; ask again shortly.", code="in_progress", retry_after_seconds=5)
     try:
         wanted = image.pin(request.image, context) if request.image else image.image_to_launch(context)
+        launched = launch.launch_for(instance, context, wanted_image=wanted)
         with alone(instance.placement, context):
-            context.host.deploy(instance.placement, launch.launch_for(instance, context, wanted_image=wanted), force=True)
+            context.host.deploy(instance.placement, launched, force=True)
         observations.record_redeployed(context.db, instance_id, image=wanted)
     finally:
         instances.give_back(context.db, instance_id, worker=worker)

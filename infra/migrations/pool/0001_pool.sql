@@ -63,7 +63,6 @@ CREATE TABLE pool.claims (
     CONSTRAINT ended_has_a_time CHECK ((status = 'ended') = (ended_at IS NOT NULL)),
     CONSTRAINT ended_keeps_no_instructions CHECK (instructions IS NULL OR status NOT IN ('ended', 'failed'))
 );
-CREATE INDEX claims_by_instance ON pool.claims (instance_id, created_at);
 CREATE INDEX claims_open ON pool.claims (created_at) WHERE status = 'open';
 
 CREATE TABLE pool.events (

@@ -70,7 +70,6 @@ CREATE TABLE services.instances (
 CREATE INDEX instances_living ON services.instances (id) WHERE state <> 'destroyed';
 CREATE INDEX instances_by_service ON services.instances (service_id) WHERE service_id IS NOT NULL;
 CREATE INDEX instances_by_gateway_token ON services.instances (gateway_token_hash);
-CREATE INDEX instances_by_services_token ON services.instances (services_token_hash);
 CREATE INDEX instances_buried ON services.instances (destroyed_at) WHERE state = 'destroyed';
 
 -- The ledger: every resource that was bought, or may have been. A row is written before the purchase and forgotten only
